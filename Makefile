@@ -1,0 +1,56 @@
+# make help lists the targets. Only Python >= 3.11 is needed; choose one with  make setup PYTHON=/path/to/python3
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+DEMO := runs/demo
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+# accelerate gives a CPU process one thread unless told; more than four only cost time on models this small.
+THREADS ?= $(or $(OMP_NUM_THREADS),$(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 ))))
+
+# The demo and the tests use only what lies in the repo: no hub look-up, online or not.
+demo test bench: export HF_HUB_OFFLINE := 1
+
+.PHONY: help setup demo test lint bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP)  ## make .venv with the tested versions (done once; again when setup.cfg or constraints.txt change)
+	@echo "make setup: $(VENV) is ready"
+
+# The stamp goes first and comes back last: without it the environment is half made, and is made anew.
+$(STAMP): setup.cfg constraints.txt
+	@python=$$(for candidate in $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python); do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then echo "$$candidate"; break; fi; done); \
+	if [ -z "$$python" ]; then \
+	    echo "make setup: expected Python 3.11 or newer with the venv module, found none." >&2; \
+	    echo "  Install it (on Debian and Ubuntu: apt-get install python3 python3-venv)," >&2; \
+	    echo "  or name one: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
+	if [ -e $(STAMP) ]; then rm $(STAMP); "$$python" -m venv $(VENV); \
+	else echo "make setup: making $(VENV) (torch and its friends are several GB; later runs skip this)"; \
+	    "$$python" -m venv --clear $(VENV); fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,plot]"
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward, evaluate, write runs/demo/report.html
+	@$(BIN)/accelerate launch --config_file configs/accelerate/one_process.yaml \
+	    --num_cpu_threads_per_process $(THREADS) rl/ddpo_train.py --output_dir $(DEMO)
+	@echo "make demo: open $(DEMO)/report.html in a browser"
+
+test: lint  ## ruff, then every test, with the line coverage of reward/ and rl/
+	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(STAMP)  ## ruff alone
+	@$(BIN)/ruff check .
+
+bench: $(STAMP)  ## the benchmarks' commands (each takes its own time; see benchmarks/README.md)
+	@sed -n '/^```bash/,/^```/{/^```/d;p}' benchmarks/README.md
+
+clean:  ## remove .venv and build products; runs/ is kept
+	rm -rf $(VENV) build dist hyperalign.egg-info .pytest_cache .ruff_cache .coverage

@@ -1,0 +1,36 @@
+"""HyperAlign: a hyperbolic text-image alignment reward model.
+
+Names are imported on first use (PEP 562), so `import reward` costs nothing beyond the interpreter and pulls in
+neither torch nor open_clip until a name is touched.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reward.config import HyperAlignConfig
+    from reward.hyperalign_reward import HyperAlignReward
+    from reward.model import HyperAlign, HyperAlignOutput
+    from reward.training import fit_head
+
+_HOME = {
+    "HyperAlign": "reward.model",
+    "HyperAlignConfig": "reward.config",
+    "HyperAlignOutput": "reward.model",
+    "HyperAlignReward": "reward.hyperalign_reward",
+    "fit_head": "reward.training",
+}
+
+__all__ = ["HyperAlign", "HyperAlignConfig", "HyperAlignOutput", "HyperAlignReward", "fit_head"]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'reward' has no attribute {name!r}; public names are {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,153 @@
+"""What a HyperAlign model is: one frozen, validated dataclass that goes to JSON and back without loss."""
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Modulation = Literal["none", "cosine", "geometry"]
+Entailment = Literal["paper", "weighted", "two_sided"]
+
+FORMAT_VERSION = 1
+
+
+def _help(text: str, default: Any) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class HyperAlignConfig:
+    """Configuration of a HyperAlign model; every ablation is a config.
+
+    Raises:
+        TypeError: a value of the wrong type.
+        ValueError: a value out of range; `from_dict` also for an unknown or missing key.
+
+    Example:
+        >>> HyperAlignConfig(embed_dim=512, modulation="none").to_dict()["modulation"]
+        'none'
+    """
+
+    embed_dim: int = _help("width of the backbone's features", 512)
+    backbone: str = _help("open_clip name, hf-hub:ORG/REPO or local-dir:FOLDER (relative to this file)", "ViT-B-16")
+    pretrained: str | None = _help("open_clip pretrained tag or weights file; only with a plain name", None)
+
+    adapter: bool = _help("gated residual adapter on the features; off = the backbone's own features", True)
+    adapter_hidden: int = _help("hidden width of the adapter", 256)
+    modulation: Modulation = _help("what M sees: nothing (three constants), the cosine, or the geometry", "geometry")
+    modulation_hidden: int = _help("hidden width of M", 32)
+
+    curvature: float = _help("c > 0, the space has curvature -c; redundant with the learned scales", 1.0)
+    min_radius: float = _help("k, opening of the entailment cones", 0.1)
+    max_scale: float = _help("a_max, radius of a feature of mean norm at a fully open scale", 2.0)
+    text_radius: float = _help("rho of a text of mean norm before training", 0.3)
+    image_radius: float = _help("rho of an image of mean norm before training", 1.0)
+    radius_low: float = _help("smooth lower bound of rho", 0.15)
+    radius_high: float = _help("smooth upper bound of rho", 2.5)
+
+    lambda_rank: float = _help("weight of the ranking loss", 0.1)
+    lambda_ent: float = _help("weight of the entailment loss", 0.05)
+    entailment: Entailment | None = _help("form of the entailment loss; null switches it off", "two_sided")
+    contraction: float = _help("largest contraction of a cone by the human score", 0.8)
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _checked(f.name, getattr(self, f.name), _HINTS[f.name]))
+        for name in ("embed_dim", "adapter_hidden", "modulation_hidden"):
+            self._require(getattr(self, name) >= 1, name, "at least 1")
+        for name in ("curvature", "min_radius", "max_scale", "radius_low"):
+            self._require(getattr(self, name) > 0, name, "positive")
+        for name in ("lambda_rank", "lambda_ent"):
+            self._require(getattr(self, name) >= 0, name, "zero or positive")
+        self._require(0 <= self.contraction < 1, "contraction", "in [0, 1)")
+        self._require(self.radius_high > self.radius_low, "radius_high", f"above radius_low = {self.radius_low}")
+        for name in ("text_radius", "image_radius"):
+            value = getattr(self, name)
+            self._require(0 < value < self.max_scale, name, f"in (0, max_scale = {self.max_scale})")
+            self._require(
+                self.radius_low < value < self.radius_high, name, f"in ({self.radius_low}, {self.radius_high})"
+            )
+        self._require(bool(self.backbone.strip()), "backbone", "a name")
+        if self.pretrained is not None and self.backbone.startswith(("local-dir:", "hf-hub:")):
+            raise ValueError(
+                f"Expected pretrained=None with backbone {self.backbone!r}, whose folder brings its own weights, "
+                f"but got pretrained={self.pretrained!r}"
+            )
+
+    def _require(self, holds: bool, name: str, expected: str):
+        if not holds:
+            raise ValueError(f"Expected {name} to be {expected} but got {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, plus the format's version."""
+        return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """The JSON text of `to_dict`."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "HyperAlignConfig":
+        """Strict inverse of `to_dict`: unknown keys and other format versions are refused; absent keys are defaults,
+        except `embed_dim` and `backbone`, without which the weights mean nothing."""
+        if not isinstance(values, dict):
+            raise TypeError(f"Expected a JSON object with HyperAlignConfig's fields but got {type(values).__name__}")
+        values = dict(values)
+        version = values.pop("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"Expected format_version {FORMAT_VERSION} but got {version!r}; "
+                "this model was saved by another version of hyperalign: install that one"
+            )
+        for key in values:
+            if key not in _HINTS:
+                close = difflib.get_close_matches(key, _HINTS, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_HINTS)}"
+                raise ValueError(f"Unknown key {key!r} in a HyperAlign config; {hint}")
+        for key in ("embed_dim", "backbone"):
+            if key not in values:
+                raise ValueError(f"Expected a HyperAlign config to have the key {key!r} but it is missing")
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, text: str) -> "HyperAlignConfig":
+        """Strict inverse of `to_json`."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"Expected a JSON object as HyperAlign config but it does not parse: {error}") from error
+        return cls.from_dict(values)
+
+
+_HINTS = typing.get_type_hints(HyperAlignConfig)
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """`value` if it has exactly the annotated type; an int is taken where a float is meant, a bool never."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) or _is_union(hint) else (hint,)
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if isinstance(value, str) and value in typing.get_args(option):
+                return value
+        elif option is float:
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if not math.isfinite(value):
+                    raise ValueError(f"Expected {name} to be finite but got {value!r}")
+                return float(value)
+        elif type(value) is option:
+            return value
+    names = ", ".join(
+        f"one of {typing.get_args(o)}" if typing.get_origin(o) is Literal else o.__name__ for o in options
+    )
+    wrong_choice = isinstance(value, str) and any(typing.get_origin(o) is Literal for o in options)
+    raise (ValueError if wrong_choice else TypeError)(
+        f"Expected {name} to be {names} but got {value!r} ({type(value).__name__})"
+    )
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) is typing.Union

@@ -1,0 +1,262 @@
+"""HyperAlignReward: the alignment reward that users import."""
+
+import dataclasses
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from reward import saved_model
+from reward.backbone import Backbone
+from reward.backbone_loading import resolve_backbone
+from reward.config import HyperAlignConfig
+from reward.model import HyperAlign, HyperAlignOutput
+from reward.modulation import MAX_GAIN, MAX_SHIFT
+from reward.preprocess import to_tensors
+
+_MAX_SCORE = MAX_GAIN * (MAX_GAIN + MAX_SHIFT)
+# pairs times feature width handled at once by score_matrix
+_MATRIX_CHUNK = 2**24
+
+_CALIBRATION_PROMPTS = [
+    "a photo of a cat", "a city street at night", "a bowl of fruit on a table", "an old man reading a book",
+    "a red sports car", "mountains behind a lake", "a child flying a kite", "an abstract painting",
+]  # fmt: skip
+
+
+class HyperAlignReward(nn.Module):
+    """How well images match their prompts: score = gamma (alpha cos(u_I, u_T) + beta), see `reward.model.HyperAlign`.
+
+    Inputs of a call:
+        images: float tensor (B,3,H,W) or (3,H,W) in [0,1], uint8 tensor, PIL image, path, numpy array, or a list.
+        prompts: one string for all images, or a list of as many strings as images.
+
+    Output: (B,) scores, higher is better. Gradients flow into `images` when it is a float tensor (or a list with one)
+    that requires grad; otherwise no graph is kept.
+
+    Attributes:
+        is_differentiable: with respect to pixels.
+        higher_is_better: True.
+        score_range: bounds that no head can leave; a fitted head lives near [0, 1], an untrained one is a cosine.
+
+    Example:
+        >>> reward = HyperAlignReward.from_backbone("ViT-B-16", pretrained="openai")
+        >>> reward(torch.rand(2, 3, 64, 64), "a red circle").shape
+        torch.Size([2])
+    """
+
+    is_differentiable: ClassVar[bool] = True
+    higher_is_better: ClassVar[bool] = True
+    score_range: ClassVar[tuple[float, float]] = (-_MAX_SCORE, _MAX_SCORE)
+
+    def __init__(self, config: HyperAlignConfig, head: HyperAlign, backbone: Backbone):
+        super().__init__()
+        if config.embed_dim != backbone.embed_dim:
+            raise ValueError(
+                f"Expected a backbone with features of width {config.embed_dim} but {backbone.name!r} has "
+                f"{backbone.embed_dim}; this head was made for another backbone"
+            )
+        self.config = config
+        self.backbone = backbone
+        self.head = head
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path_or_hub_id: str | os.PathLike,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **hub_options: Any,
+    ) -> "HyperAlignReward":
+        """Load a saved model, strictly: every weight must fit, nothing is pickled.
+
+        Args:
+            path_or_hub_id: a folder made by `save_pretrained`, or a hub repository ORG/NAME.
+            device: where to put it.
+            dtype: of the backbone; the small head stays float32 (float64 with dtype=torch.float64).
+            hub_options: revision, token, cache_dir, local_files_only for `huggingface_hub.snapshot_download`.
+
+        Raises:
+            FileNotFoundError: no such folder, or a file of it is missing.
+            ValueError, TypeError: a damaged file, an unknown or ill-typed config key, weights that do not fit.
+        """
+        folder, from_hub = saved_model.fetch(path_or_hub_id, **hub_options)
+        config = saved_model.read_config(folder)
+        if from_hub:
+            saved_model.refuse_outside(config.backbone, folder)
+        head = HyperAlign(config)
+        saved_model.load_strict(head, saved_model.read_weights(folder), folder)
+        backbone = Backbone(resolve_backbone(config.backbone, folder), config.pretrained)
+        return cls(config, head, backbone)._placed(device, dtype)
+
+    @classmethod
+    def from_backbone(
+        cls,
+        name: str,
+        pretrained: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **config_overrides: Any,
+    ) -> "HyperAlignReward":
+        """An untrained head on an open_clip backbone: the score equals the backbone's cosine. Warns once.
+
+        Args:
+            name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER.
+            pretrained: pretrained tag or weights file, for a plain name.
+            config_overrides: further fields of `HyperAlignConfig`.
+        """
+        name = resolve_backbone(name, Path.cwd())
+        backbone = Backbone(name, pretrained)
+        config = HyperAlignConfig(
+            backbone=name, pretrained=pretrained, embed_dim=backbone.embed_dim, **config_overrides
+        )
+        reward = cls(config, HyperAlign(config), backbone)
+        reward._calibrate_roughly()
+        _warn_untrained()
+        return reward._placed(device, dtype)
+
+    def _placed(self, device, dtype) -> "HyperAlignReward":
+        if dtype is not None:
+            if not dtype.is_floating_point:
+                raise TypeError(f"Expected a floating dtype but got {dtype}")
+            self.backbone.to(dtype=dtype)
+            self.head.to(dtype=torch.promote_types(dtype, torch.float32))
+        return self.to(device) if device is not None else self
+
+    @torch.no_grad()
+    def _calibrate_roughly(self):
+        """Mean norms from a few prompts and noise pictures, until a fit sets them from data."""
+        generator = torch.Generator().manual_seed(0)
+        coarse = torch.rand(len(_CALIBRATION_PROMPTS), 3, 8, 8, generator=generator)
+        images = torch.nn.functional.interpolate(coarse, size=self.backbone.transform.size, mode="bilinear")
+        self.head.calibrate(
+            self.backbone.encode_images(images), self.backbone.encode_prompts(list(_CALIBRATION_PROMPTS))
+        )
+
+    def forward(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
+        """Scores (B,); see the class.
+
+        Raises:
+            TypeError, ValueError: images or prompts that cannot be used, saying what was expected and what came.
+        """
+        return self.explain(images, prompts).score
+
+    def explain(self, images: Any, prompts: str | Sequence[str]) -> HyperAlignOutput:
+        """Score, cosine, distance, angles and modulation of each pair; each (B,)."""
+        tensors = to_tensors(images)
+        prompts = _checked_prompts(prompts)
+        if not prompts.one_for_all and len(prompts) != len(tensors):
+            raise ValueError(
+                f"Expected one prompt for each of the {len(tensors)} images, or a single string for all, but got "
+                f"{len(prompts)} prompts"
+            )
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
+            text = self.backbone.encode_prompts(list(prompts))
+            return self.head(self.backbone.encode_images(tensors), text.expand(len(tensors), -1))
+
+    def score_matrix(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
+        """Scores of every image with every prompt, (N_images, N_prompts); each tower runs once an input."""
+        tensors = to_tensors(images)
+        prompts = _checked_prompts(prompts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
+            u_image, u_text = self.head.adapt(
+                self.backbone.encode_images(tensors), self.backbone.encode_prompts(list(prompts))
+            )
+            rows = max(1, _MATRIX_CHUNK // u_text.numel())
+            chunks = u_image.unsqueeze(1).split(rows)
+            return torch.cat([self.head.score_adapted(chunk, u_text.unsqueeze(0)).score for chunk in chunks])
+
+    def save_pretrained(self, folder: str | os.PathLike, copy_backbone: bool = True):
+        """Write config.json and model.safetensors (head and adapter only) that `from_pretrained` reads.
+
+        A named backbone stays a name. A local or fine-tuned one is copied into `backbone/`, so that the folder moves
+        and still loads; with copy_backbone=False a local one is named by its path relative to `folder` instead.
+        """
+        if os.path.isfile(folder):
+            raise ValueError(f"Expected a folder to save to but {os.fspath(folder)!r} is a file")
+        saved_model.write_model(folder, self.config, self.head.state_dict(), self.backbone, copy_backbone)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload HyperAlign reward model",
+    ) -> str:
+        """Save to a temporary folder and upload it; returns the commit's URL."""
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            Path(folder, "README.md").write_text(_model_card(repo_id, self.config), encoding="utf-8")
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
+            )
+        return commit.commit_url
+
+    def ddpo(self) -> Callable[[Any, Sequence[str], Sequence[Any]], tuple[Tensor, dict]]:
+        """This reward in TRL's call shape, fn(images, prompts, metadata) -> (rewards (B,), {})."""
+        from reward.trl_adapters import ddpo_reward
+
+        return ddpo_reward(self)
+
+
+class _Prompts(list):
+    """Prompts as a list, and whether they came as one string for all images."""
+
+    one_for_all = False
+
+
+def _checked_prompts(prompts: str | Sequence[str]) -> _Prompts:
+    if isinstance(prompts, str):
+        checked = _Prompts([prompts])
+        checked.one_for_all = True
+        return checked
+    if not hasattr(prompts, "__iter__"):
+        raise TypeError(f"Expected prompts to be a string or a list of strings but got {type(prompts).__name__}")
+    checked = _Prompts(prompts)
+    for i, prompt in enumerate(checked):
+        if not isinstance(prompt, str):
+            raise TypeError(f"Expected every prompt to be a string but prompt {i} is {prompt!r}")
+    if not checked:
+        raise ValueError("Expected at least one prompt but got an empty list")
+    return checked
+
+
+def _requires_grad(tensors: Tensor | list[Tensor]) -> bool:
+    return any(t.requires_grad for t in tensors) if isinstance(tensors, list) else tensors.requires_grad
+
+
+_warned_untrained = False
+
+
+def _warn_untrained():
+    global _warned_untrained
+    if not _warned_untrained:
+        _warned_untrained = True
+        warnings.warn(
+            "This HyperAlign head is untrained: its score equals the backbone's cosine. Fit it with reward.fit_head, "
+            "or load a trained one with HyperAlignReward.from_pretrained. This is said once.",
+            stacklevel=3,
+        )
+
+
+def _model_card(repo_id: str, config: HyperAlignConfig) -> str:
+    fields = "\n".join(f"| {f.name} | `{getattr(config, f.name)}` |" for f in dataclasses.fields(config))
+    return (
+        "---\nlibrary_name: hyperalign\ntags: [reward-model, text-image-alignment]\n---\n\n"
+        f"# {repo_id}\n\nA HyperAlign text-image alignment reward.\n\n"
+        f'```python\nfrom reward import HyperAlignReward\n\nreward = HyperAlignReward.from_pretrained("{repo_id}")\n'
+        "scores = reward(images, prompts)\n```\n\n"
+        f"| field | value |\n|---|---|\n{fields}\n"
+    )

@@ -1,0 +1,105 @@
+"""Files, PIL images and numpy arrays -> float tensors (3,H,W) in [0,1]."""
+
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+
+
+def read_image(image: Any) -> Tensor:
+    """One path, PIL image or numpy array (HW or HWC) -> float (3,H,W).
+
+    Transparency is composited on white, EXIF rotation applied, 16-bit scaled by 65535, greyscale repeated.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: an unreadable file, a decompression bomb, wrong rank or channels.
+    """
+    if isinstance(image, (str, PathLike)):
+        return _read_file(fspath(image))
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if isinstance(image, np.ndarray):
+        return _from_numpy(image)
+    raise TypeError(
+        "Expected a tensor, PIL image, path, numpy array or a list of these as images but got "
+        f"{type(image).__module__}.{type(image).__qualname__}"
+    )
+
+
+def read_numpy_batch(images: np.ndarray) -> Tensor:
+    """BHWC -> float (B,3,H,W)."""
+    if len(images) == 0:
+        raise ValueError(f"Expected at least one image but got an empty batch of shape {images.shape}")
+    return torch.stack([_from_numpy(image) for image in images])
+
+
+def _read_file(path: str) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return _from_pil(image)
+    except FileNotFoundError as error:
+        raise ValueError(f"Expected an image file but there is none at {path}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"Expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels but {path} is larger (a "
+            "possible decompression bomb); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        ) from error
+    # PIL reports damaged files as any of these, by format
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
+
+
+def _from_pil(image: Image.Image) -> Tensor:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_numpy(_wide_array(image))
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return _from_numpy(np.asarray(image.convert("RGBA")))
+    return _from_numpy(np.asarray(image.convert("RGB")))
+
+
+def _wide_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a 16-bit, 32-bit or float greyscale image."""
+    array = np.asarray(image)
+    if image.mode == "F":
+        return array
+    # PIL opens some 16-bit files in 32-bit mode "I"
+    if array.size and (array.min() < 0 or array.max() > 65535):
+        raise ValueError(
+            f"Expected 16-bit values 0..65535 in a mode {image.mode} image but got {array.min()}..{array.max()}; "
+            "scale it to 16 bits first"
+        )
+    return array.astype(np.uint16)
+
+
+def _from_numpy(array: np.ndarray) -> Tensor:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = "; this looks channels-first: pass a tensor, or array.transpose(1, 2, 0)"
+        raise ValueError(
+            f"Expected a numpy image of shape (H,W), (H,W,1), (H,W,3) or (H,W,4) but got {array.shape}{hint}"
+        )
+    if array.dtype.name in _FULL_SCALE:
+        pixels = torch.from_numpy(array.astype(np.float32)) / _FULL_SCALE[array.dtype.name]
+    elif np.issubdtype(array.dtype, np.floating):
+        wide = np.float64 if array.dtype == np.float64 else np.float32
+        pixels = torch.from_numpy(np.array(array, dtype=wide))
+    else:
+        raise TypeError(
+            f"Expected a numpy image of dtype uint8, uint16 or float (in [0, 1]) but got {array.dtype}; convert with "
+            "array.astype(np.uint8) if it holds 0..255"
+        )
+    pixels = pixels.permute(2, 0, 1)
+    if pixels.shape[0] == 4:
+        colour, alpha = pixels[:3], pixels[3:]
+        return colour * alpha + (1 - alpha)
+    return pixels.expand(3, -1, -1).contiguous()

@@ -1,0 +1,258 @@
+"""The hyperboloid and its entailment cones: pure functions on tensors.
+
+Convention, stated once: curvature is -c with c > 0 (`curvature` is the positive c). Points live on
+H^d = {x : <x,x>_L = -1/c, x_0 > 0}; only space parts are stored, x_0 = sqrt(1/c + |x|^2). Tangent vectors live at the
+origin, and rho = sqrt(c)|v| is the (unitless) hyperbolic radius. Last dimension is D, everything before it broadcasts.
+
+Every function promotes its input to at least float32 (never below its own dtype) and runs with autocast off: in
+bfloat16 distance and angle come out as 0 at rho = 0.1. The forms used do not cancel, and every exponential is taken of
+a non-positive number, so nothing overflows at any radius (except `exp_map0`, whose result itself leaves float32 at
+rho > 88). Where a formula has no derivative (T = I, a zero vector, aligned directions) the gradient is 0, never NaN:
+`torch.where` does not mask a NaN gradient, so the inner value is replaced by a harmless one first.
+
+Formulas: law of cosines on the hyperboloid; cones as in Ganea et al. 2018 (arXiv:1804.01882) and MERU
+(arXiv:2304.09172), in the exact forms given with each function.
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+Curvature = float | Tensor
+
+
+def _float32_up(function):
+    """Run `function` on tensors promoted to at least float32, with autocast off."""
+
+    @functools.wraps(function)
+    def promoted(*args, **kwargs):
+        tensors = [a for a in (*args, *kwargs.values()) if isinstance(a, Tensor)]
+        dtype = functools.reduce(torch.promote_types, (t.dtype for t in tensors), torch.float32)
+
+        def cast(a):
+            return a.to(dtype) if isinstance(a, Tensor) else a
+
+        with torch.autocast(device_type=tensors[0].device.type, enabled=False):
+            return function(*map(cast, args), **{k: cast(v) for k, v in kwargs.items()})
+
+    return promoted
+
+
+def _sqrt_curvature(curvature: Curvature) -> Curvature:
+    if isinstance(curvature, Tensor):
+        return curvature.sqrt()
+    if not (math.isfinite(curvature) and curvature > 0):
+        raise ValueError(f"Expected a positive finite curvature c (the space has curvature -c) but got {curvature}")
+    return math.sqrt(curvature)
+
+
+def _threshold(x: Tensor) -> float:
+    """Below this a square counts as 0: its reciprocal still fits the dtype with room for a product."""
+    return torch.finfo(x.dtype).tiny * 1e8
+
+
+def _sqrt0(square: Tensor) -> Tensor:
+    """sqrt with value and gradient exactly 0 at 0."""
+    positive = square > _threshold(square)
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def _norm0(v: Tensor) -> Tensor:
+    """|v| over the last dimension, gradient 0 at v = 0."""
+    return _sqrt0(v.square().sum(-1))
+
+
+def _polar(v: Tensor) -> tuple[Tensor, Tensor]:
+    """Length |v| and unit direction (the zero vector at v = 0)."""
+    length = _norm0(v)
+    return length, v / torch.where(length > 0, length, 1.0).unsqueeze(-1)
+
+
+def _log0(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithm of x >= 0, and where x counts as positive; elsewhere it is -1e4, below every real one, gradient 0."""
+    positive = x > _threshold(x)
+    return torch.where(positive, torch.where(positive, x, 1.0).log(), -1e4), positive
+
+
+def _one_minus_exp(x: Tensor) -> Tensor:
+    """1 - exp(-x) without cancellation."""
+    return -torch.expm1(-x)
+
+
+@_float32_up
+def exp_map0(v: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Exponential map at the origin: x = sinh(rho)/rho * v.
+
+    Args:
+        v: tangent vectors at the origin, (..., D).
+        curvature: c > 0.
+
+    Returns:
+        space parts of the points, (..., D); finite in float32 up to rho = 88.
+
+    Example:
+        >>> exp_map0(torch.tensor([1.0, 0.0]))
+        tensor([1.1752, 0.0000])
+    """
+    root = _sqrt_curvature(curvature)
+    square = (root * v).square().sum(-1, keepdim=True)
+    near = square < 1e-4
+    rho = torch.where(near, 1.0, square).sqrt()
+    square = torch.where(near, square, 0.0)
+    series = 1 + square / 6 * (1 + square / 20 * (1 + square / 42))
+    return torch.where(near, series, torch.sinh(rho) / rho) * v
+
+
+@_float32_up
+def log_map0(x: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Inverse of `exp_map0`: v = asinh(r)/r * x with r = sqrt(c)|x|.
+
+    Args:
+        x: space parts of points, (..., D).
+        curvature: c > 0.
+
+    Returns:
+        tangent vectors at the origin, (..., D).
+    """
+    root = _sqrt_curvature(curvature)
+    square = (root * x).square().sum(-1, keepdim=True)
+    near = square < 1e-6
+    r = torch.where(near, 1.0, square).sqrt()
+    square = torch.where(near, square, 0.0)
+    series = 1 - square / 6 * (1 - square * 9 / 20 * (1 - square * 25 / 42))
+    return torch.where(near, series, torch.asinh(r) / r) * x
+
+
+@_float32_up
+def time_component(x: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Time part of points: x_0 = sqrt(1/c + |x|^2).
+
+    Args:
+        x: space parts, (..., D).
+        curvature: c > 0.
+
+    Returns:
+        x_0 >= 1/sqrt(c), (...).
+    """
+    root = _sqrt_curvature(curvature)
+    return (1 / root**2 + x.square().sum(-1)).sqrt()
+
+
+@_float32_up
+def lorentz_inner(x: Tensor, y: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Lorentzian inner product <x,y>_L = x.y - x_0 y_0.
+
+    Args:
+        x, y: space parts, (..., D), broadcasting.
+        curvature: c > 0.
+
+    Returns:
+        values <= -1/c, (...). For distances prefer `distance`: arcosh of this cancels near x = y.
+    """
+    return (x * y).sum(-1) - time_component(x, curvature) * time_component(y, curvature)
+
+
+@_float32_up
+def distance(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Geodesic distance of the points under two tangent vectors.
+
+    d = (2/sqrt(c)) asinh sqrt( sinh^2((rho_T - rho_I)/2) + sinh(rho_T) sinh(rho_I) h / 2 ),  h = |e_T - e_I|^2 / 2.
+
+    Both summands are handled as logarithms, so sinh^2 neither overflows nor vanishes at any radius.
+
+    Args:
+        v_text, v_image: tangent vectors at the origin, (..., D), broadcasting.
+        curvature: c > 0.
+
+    Returns:
+        d >= 0, (...); exactly 0 (gradient 0) where both vectors are equal.
+
+    Example:
+        >>> distance(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 3.0]))
+        tensor(3.)
+    """
+    root = _sqrt_curvature(curvature)
+    length_t, e_t = _polar(v_text)
+    length_i, e_i = _polar(v_image)
+    rho_t, rho_i = root * length_t, root * length_i
+    h = (e_t - e_i).square().sum(-1) / 2
+    gap = (rho_t - rho_i).abs()
+    log_radial, radial_apart = _log0(_one_minus_exp(gap) / 2)
+    log_across, across_apart = _log0(_one_minus_exp(2 * rho_t) * _one_minus_exp(2 * rho_i) * h / 8)
+    apart = radial_apart | across_apart
+    # the logarithm of asinh's argument
+    log_y = torch.logaddexp(gap + 2 * log_radial, rho_t + rho_i + log_across) / 2
+    log_y = torch.where(apart, log_y, 0.0)
+    large = log_y > 0
+    log_large = torch.where(large, log_y, 0.0)
+    asinh_large = log_large + torch.log1p((1 + torch.exp(-2 * log_large)).sqrt())
+    asinh_small = torch.asinh(torch.exp(torch.where(large, 0.0, log_y)))
+    return torch.where(apart, torch.where(large, asinh_large, asinh_small), 0.0) * (2 / root)
+
+
+@_float32_up
+def exterior_angle(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Tensor:
+    """Angle at T between the geodesic from the origin continued and the geodesic to I.
+
+    phi = atan2( s sinh(rho_I), sinh(rho_I - rho_T) - h cosh(rho_T) sinh(rho_I) ),
+    s = |e_I - (e_T.e_I) e_T|, h = |e_T - e_I|^2 / 2; both arguments carry the factor exp(-rho_T - rho_I).
+
+    The published line (HyperAlign's summary) is misprinted: with sqrt(c^2 - 1) and <T,I> + 1 it is undefined for
+    c <= 1. This one follows from the law of cosines and agrees with MERU.
+
+    Args:
+        v_text, v_image: tangent vectors at the origin, (..., D), broadcasting.
+        curvature: c > 0.
+
+    Returns:
+        phi in [0, pi] radians, (...). phi has no value at T = I and at T = 0: there it is 0 (inside every cone) with
+        gradient 0. Seen from T the origin lies at pi.
+    """
+    root = _sqrt_curvature(curvature)
+    length_t, e_t = _polar(v_text)
+    length_i, e_i = _polar(v_image)
+    rho_t, rho_i = torch.broadcast_tensors(root * length_t, root * length_i)
+    h = (e_t - e_i).square().sum(-1) / 2
+    # e_T.e_I = 1 - h, so this is e_I - (e_T.e_I) e_T without cancellation near T = I, and exactly 0 there
+    s = _norm0(e_i - e_t + h.unsqueeze(-1) * e_t)
+    gap = rho_i - rho_t
+    outward = gap >= 0
+    # sinh(gap) exp(-rho_t - rho_i): each branch only sees exponents <= 0 and keeps its slope at gap = 0
+    sinh_gap = torch.where(
+        outward,
+        torch.exp(-2 * rho_t) * _one_minus_exp(2 * torch.where(outward, gap, 0.0)),
+        -torch.exp(-2 * rho_i) * _one_minus_exp(-2 * torch.where(outward, 0.0, gap)),
+    ) / 2
+    sinh_i = _one_minus_exp(2 * rho_i) / 2
+    cosh_t = (1 + torch.exp(-2 * rho_t)) / 2
+    across = s * sinh_i * torch.exp(-rho_t)
+    along = sinh_gap - h * cosh_t * sinh_i
+    # atan2 is homogeneous: a detached common scale changes neither value nor gradient, and no square underflows
+    scale = torch.maximum(across.abs(), along.abs()).detach()
+    defined = (scale > _threshold(scale)) & (rho_t > 0)
+    scale = torch.where(defined, scale, 1.0)
+    across = torch.where(defined, across / scale, 0.0)
+    along = torch.where(defined, along / scale, 1.0)
+    return torch.where(defined, torch.atan2(across, along), 0.0)
+
+
+@_float32_up
+def half_aperture(v_text: Tensor, curvature: Curvature = 1.0, min_radius: float = 0.1) -> Tensor:
+    """Half-aperture of the entailment cone at T: delta = arcsin(2k / sinh(rho_T)), pi/2 where sinh(rho_T) <= 2k.
+
+    Computed as atan2(2k, sqrt((sinh rho - 2k)(sinh rho + 2k))), scaled by exp(-rho).
+
+    Args:
+        v_text: tangent vectors at the origin, (..., D).
+        curvature: c > 0.
+        min_radius: k > 0, the cones' opening (0.1 in Ganea et al. and MERU).
+
+    Returns:
+        delta in (0, pi/2] radians, (...); gradient 0 on the saturated part.
+    """
+    rho = _sqrt_curvature(curvature) * _norm0(v_text)
+    opening = 2 * min_radius * torch.exp(-rho)
+    sinh = _one_minus_exp(2 * rho) / 2
+    return torch.atan2(opening, _sqrt0(torch.relu(sinh - opening) * (sinh + opening)))

@@ -1,0 +1,183 @@
+"""HyperAlign: backbone features of a pair -> hyperbolic geometry -> alignment score."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, softplus
+
+from reward import lorentz
+from reward.backbone import GatedAdapter
+from reward.config import HyperAlignConfig
+from reward.modulation import Modulation
+
+# width of the soft knees of the radius bound, in units of rho
+_KNEE = 0.1
+_INPUTS = {"none": 0, "cosine": 1, "geometry": 3}
+
+
+class HyperAlignOutput(NamedTuple):
+    """Everything the model says about each pair; each (B,). Angles in radians."""
+
+    score: Tensor
+    similarity: Tensor
+    distance: Tensor
+    exterior_angle: Tensor
+    half_aperture: Tensor
+    margin: Tensor  # half_aperture - exterior_angle: positive where the image lies inside the text's cone
+    alpha: Tensor
+    beta: Tensor
+    gamma: Tensor
+
+
+def smooth_bound(radius: Tensor, low: float, high: float) -> Tensor:
+    """Monotone map of [0, inf) into about (low, high), close to the identity well inside.
+
+    A soft minimum with `high`, then a soft maximum with `low`, knees 0.1 wide: a clamp whose gradient fades out.
+    """
+    capped = high - _KNEE * softplus((high - radius) / _KNEE)
+    return low + _KNEE * softplus((capped - low) / _KNEE)
+
+
+def _inverse_smooth_bound(rho: float, low: float, high: float) -> float:
+    """The radius that `smooth_bound` maps to `rho`."""
+    capped = low + _KNEE * math.log(math.expm1((rho - low) / _KNEE))
+    return high - _KNEE * math.log(math.expm1((high - capped) / _KNEE))
+
+
+class HyperAlign(nn.Module):
+    """The HyperAlign head on un-normalised backbone features.
+
+    u = adapter(f);  s_base = cos(u_I, u_T);  v = smooth_bound(sigmoid(a0) a_max |u| / n) u/|u| with a0 and the mean
+    norm n per modality;  Z = standardised (sqrt(c) d, phi/pi, delta/(pi/2));  alpha, beta, gamma = M(Z);
+    score = gamma (alpha s_base + beta).
+
+    Only gamma*alpha and gamma*beta are identifiable. Mean norms and the standardisation of Z are buffers, set by
+    `calibrate`, never statistics of a batch: a pair's score does not depend on its neighbours. Untrained, the score is
+    the backbone's cosine. The score follows HyperAlign's published summary; bounds, knees and start values are ours.
+
+    Args:
+        config: `HyperAlignConfig`.
+
+    Example:
+        >>> head = HyperAlign(HyperAlignConfig(embed_dim=8))
+        >>> head(torch.randn(2, 8), torch.randn(2, 8)).score.shape
+        torch.Size([2])
+    """
+
+    def __init__(self, config: HyperAlignConfig):
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        self.image_adapter = GatedAdapter(dim, config.adapter_hidden) if config.adapter else None
+        self.text_adapter = GatedAdapter(dim, config.adapter_hidden) if config.adapter else None
+        self.image_scale = nn.Parameter(self._start_scale(config.image_radius))
+        self.text_scale = nn.Parameter(self._start_scale(config.text_radius))
+        inputs = _INPUTS[config.modulation]
+        self.modulation = Modulation(inputs, config.modulation_hidden)
+        self.register_buffer("image_norm", torch.ones(()))
+        self.register_buffer("text_norm", torch.ones(()))
+        self.register_buffer("z_mean", torch.zeros(inputs))
+        self.register_buffer("z_std", torch.ones(inputs))
+
+    def _start_scale(self, rho: float) -> Tensor:
+        """The a0 at which a feature of mean norm has radius rho."""
+        config = self.config
+        share = _inverse_smooth_bound(rho, config.radius_low, config.radius_high) / config.max_scale
+        return torch.tensor(math.log(share / (1 - share)))
+
+    @torch.no_grad()
+    def calibrate(self, image_features: Tensor, text_features: Tensor):
+        """Set the mean norms and the standardisation of Z from backbone features of pairs, each (N, D)."""
+        self.check_features(image_features, text_features)
+        if len(image_features) == 0:
+            raise ValueError("Expected at least one pair of features to calibrate on but got none")
+        for buffer, features in ((self.image_norm, image_features), (self.text_norm, text_features)):
+            norm = features.to(buffer).norm(dim=-1).mean()
+            if not (torch.isfinite(norm) and norm > 0):
+                raise ValueError(f"Expected finite, non-zero features to calibrate on but their mean norm is {norm}")
+            buffer.copy_(norm)
+        if self.z_mean.numel():
+            z = self._raw_z(*self._geometry(*self.adapt(image_features, text_features)))
+            self.z_mean.copy_(z.mean(0))
+            # a floor, so that a constant input cannot blow rounding noise up
+            self.z_std.copy_(z.std(0, correction=0).clamp(min=1e-3))
+
+    def check_features(self, image_features: Tensor, text_features: Tensor):
+        """Raise ValueError unless both are (..., embed_dim) and broadcast against each other."""
+        dim = self.config.embed_dim
+        for name, features in (("image_features", image_features), ("text_features", text_features)):
+            if features.ndim < 1 or features.shape[-1] != dim:
+                raise ValueError(f"Expected {name} of shape (..., {dim}) but got {tuple(features.shape)}")
+        try:
+            torch.broadcast_shapes(image_features.shape, text_features.shape)
+        except RuntimeError as error:
+            raise ValueError(
+                "Expected as many image features as text features but got "
+                f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
+            ) from error
+
+    def adapt(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Backbone features (..., D) -> adapted, un-normalised u_I and u_T, at least float32."""
+        with torch.autocast(self.image_norm.device.type, enabled=False):
+            image, text = image_features.to(self.image_norm), text_features.to(self.text_norm)
+            if self.image_adapter is not None:
+                image, text = self.image_adapter(image, self.image_norm), self.text_adapter(text, self.text_norm)
+            dtype = torch.promote_types(image.dtype, torch.float32)
+            return image.to(dtype), text.to(dtype)
+
+    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor) -> Tensor:
+        config = self.config
+        length = u.norm(dim=-1, keepdim=True)
+        direction = u / torch.where(length > 0, length, 1.0)
+        radius = scale.sigmoid() * config.max_scale * length / norm
+        rho = smooth_bound(radius, config.radius_low, config.radius_high)
+        return direction * rho / math.sqrt(config.curvature)
+
+    def _geometry(self, u_image: Tensor, u_text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Similarity, sqrt(c) d, phi, delta of adapted features."""
+        config = self.config
+        v_image = self._lift(u_image, self.image_scale, self.image_norm)
+        v_text = self._lift(u_text, self.text_scale, self.text_norm)
+        similarity = cosine_similarity(u_image, u_text, dim=-1)
+        distance = lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature)
+        angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
+        aperture = lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle)
+        return similarity, distance, angle, aperture
+
+    def _raw_z(self, similarity: Tensor, distance: Tensor, angle: Tensor, aperture: Tensor) -> Tensor:
+        if self.config.modulation == "none":
+            return similarity.unsqueeze(-1)[..., :0]
+        if self.config.modulation == "cosine":
+            return similarity.unsqueeze(-1)
+        return torch.stack((distance, angle / math.pi, aperture / (math.pi / 2)), -1)
+
+    def radii(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
+        u_image, u_text = self.adapt(image_features, text_features)
+        root = math.sqrt(self.config.curvature)
+        image = self._lift(u_image, self.image_scale, self.image_norm).norm(dim=-1) * root
+        return image, self._lift(u_text, self.text_scale, self.text_norm).norm(dim=-1) * root
+
+    def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
+        """Adapted features (..., D), broadcasting -> output of shape (...)."""
+        with torch.autocast(u_image.device.type, enabled=False):
+            similarity, distance, angle, aperture = self._geometry(u_image, u_text)
+            z = (self._raw_z(similarity, distance, angle, aperture) - self.z_mean) / self.z_std
+            modulated = self.modulation(z.to(self.modulation.bias.dtype))
+            alpha, beta, gamma = (m.to(similarity.dtype) for m in modulated)
+            score = gamma * (alpha * similarity + beta)
+            distance = distance / math.sqrt(self.config.curvature)
+            return HyperAlignOutput(
+                score, similarity, distance, angle, aperture, aperture - angle, alpha, beta, gamma
+            )
+
+    def forward(self, image_features: Tensor, text_features: Tensor) -> HyperAlignOutput:
+        """Un-normalised backbone features of pairs, each (B, D) -> `HyperAlignOutput` of (B,).
+
+        Raises:
+            ValueError: shapes that do not fit the config or each other.
+        """
+        self.check_features(image_features, text_features)
+        return self.score_adapted(*self.adapt(image_features, text_features))

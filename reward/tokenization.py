@@ -1,0 +1,53 @@
+"""Prompts -> token ids, cut so that the end-of-text token survives."""
+
+from typing import Any
+
+from torch import Tensor
+
+
+class Tokenizer:
+    """An open_clip tokenizer that keeps the end-of-text token of a cut prompt and tells, once, that it cut.
+
+    open_clip's own tokenizer does so already; a Hugging Face tokenizer cuts it off where its post-processor does not
+    count it, and argmax pooling would then read a random word.
+
+    Args:
+        tokenizer: open_clip's SimpleTokenizer, HFTokenizer or SigLipTokenizer.
+    """
+
+    def __init__(self, tokenizer: Any):
+        self.open_clip_tokenizer = tokenizer
+        self._told = False
+
+    def __call__(self, prompts: list[str]) -> tuple[Tensor, list[str]]:
+        """Token ids (B, context), and the prompts that were cut (none after the first time there were some)."""
+        tokens = self.open_clip_tokenizer(prompts)
+        cut = []
+        for row, prompt in zip(tokens, prompts, strict=True):
+            full = self._full_ids(prompt)
+            if full is None or len(full) <= len(row):
+                continue
+            cut.append(prompt)
+            if full[-1] in self._special_ids():
+                row[-1] = full[-1]
+        if self._told:
+            return tokens, []
+        self._told = bool(cut)
+        return tokens, cut
+
+    def _full_ids(self, prompt: str) -> list[int] | None:
+        """All ids of a prompt, special ones included; None where the tokenizer has a scheme of its own."""
+        own = self.open_clip_tokenizer
+        if hasattr(own, "encode"):
+            if getattr(own, "reduction_fn", None) is not None:
+                return None
+            return [own.sot_token_id, *own.encode(prompt), own.eot_token_id]
+        if getattr(own, "tokenizer_mode", ""):
+            return None
+        clean = getattr(own, "clean_fn", lambda text: text)
+        # verbose=False: transformers would warn about the length too, in its own words
+        return own.tokenizer(clean(prompt), verbose=False).input_ids
+
+    def _special_ids(self) -> list[int]:
+        own = self.open_clip_tokenizer
+        return own.all_special_ids if hasattr(own, "encode") else own.tokenizer.all_special_ids

@@ -1,0 +1,71 @@
+"""Streams of scenes for pretraining: prompts of the seen split and pictures that show exactly what they say."""
+
+import numpy as np
+import torch
+from torchvision.transforms.functional import gaussian_blur
+
+from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE, Kind, Prompt, sample_picture, sample_prompt
+
+
+def sample_pairs(rng: np.random.Generator, count: int, held_out: bool = False) -> tuple[torch.Tensor, list[Prompt]]:
+    """Draws pictures with their prompts.
+
+    Returns:
+        ((count, 3, 48, 48) float32 in [0, 1], the prompts).
+    """
+    prompts = [sample_prompt(rng, held_out) for _ in range(count)]
+    return pictures_of(prompts, rng), prompts
+
+
+def pictures_of(prompts: list[Prompt], rng: np.random.Generator) -> torch.Tensor:
+    """A fresh random picture for each prompt: (count, 3, 48, 48) float32 in [0, 1]."""
+    pictures = np.stack([sample_picture(prompt, rng, SIZE) for prompt in prompts])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
+
+
+def altered(prompt: Prompt, rng: np.random.Generator, seen_only: bool = True) -> Prompt:
+    """A prompt (of the seen split, unless told otherwise) that differs in one thing and is not true of the scene.
+
+    One of: a colour, a shape, the number, the relation, the two objects' places or their colours exchanged.
+    """
+    while True:
+        other = _changed_once(prompt, rng)
+        if other != prompt and other.first != other.second and not (seen_only and other.held_out):
+            return other
+
+
+def _changed_once(prompt: Prompt, rng: np.random.Generator) -> Prompt:
+    first, second, count, relation = prompt.first, prompt.second, prompt.count, prompt.relation
+    if second is None:
+        if rng.random() < 0.3:
+            return Prompt(first, count=3 - count)
+        return Prompt(_other_kind(first, rng), count=count)
+    change = rng.random()
+    if change < 0.30:
+        return Prompt(_other_kind(first, rng), second=second, relation=relation)
+    if change < 0.60 or relation is None:
+        return Prompt(first, second=_other_kind(second, rng), relation=relation)
+    if change < 0.70:
+        return Prompt(second, second=first, relation=relation)
+    if change < 0.80 and first.colour != second.colour and first.shape != second.shape:
+        return Prompt(
+            Kind(second.colour, first.shape), second=Kind(first.colour, second.shape), relation=relation
+        )
+    return Prompt(first, second=second, relation=RELATIONS[rng.integers(4)])
+
+
+def _other_kind(kind: Kind, rng: np.random.Generator) -> Kind:
+    colours, shapes = tuple(COLOURS), SHAPES
+    if rng.random() < 0.5:
+        return Kind(colours[rng.integers(len(colours))], kind.shape)
+    return Kind(kind.colour, shapes[rng.integers(len(shapes))])
+
+
+def worn(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Mildly blurred and noisy copies, a different strength for each picture, like a generator's imperfect drawing."""
+    count = len(pictures)
+    blurred = gaussian_blur(pictures, kernel_size=5, sigma=0.9)
+    share = torch.from_numpy(rng.random((count, 1, 1, 1)).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal(pictures.shape).astype(np.float32))
+    strength = torch.from_numpy((0.05 * rng.random((count, 1, 1, 1))).astype(np.float32))
+    return (torch.lerp(pictures, blurred, share) + strength * noise).clamp(0, 1)

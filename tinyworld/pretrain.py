@@ -1,0 +1,146 @@
+"""Trains the tiny world's models from nothing: ``python -m tinyworld.pretrain [--stages …]``.
+
+The stages run in order, each from its last checkpoint; a finished stage is not run again. Weights are written as fp16.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from tinyworld.dual_encoder import build_dual_encoder, measure_retrieval, save_dual_encoder, train_dual_encoder
+from tinyworld.hyperalign_head import measure_reward, rated_pairs, train_head
+from tinyworld.provenance import write_provenance
+from tinyworld.scenes import heldout_prompts, train_prompts
+from tinyworld.stable_diffusion import (
+    build_autoencoder,
+    build_pipeline,
+    build_text_encoder,
+    build_unet,
+    measure_autoencoder,
+    measure_samples,
+    train_autoencoder,
+    train_decoder,
+    train_denoiser,
+)
+
+SEED = 0
+STEPS = {"autoencoder": 2500, "denoiser": 9000, "dual_encoder": 3200, "decoder": 1500}
+STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "head", "measure")
+GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
+_POOL = 100_000  # scenes that the denoiser sees
+
+
+class Pretraining:
+    """The stages and what they hand to each other in a work folder.
+
+    Args:
+        work_dir: checkpoints and intermediate models.
+        weights_dir: where the finished folders go.
+    """
+
+    def __init__(self, work_dir: Path, weights_dir: Path):
+        self.work, self.weights = work_dir, weights_dir
+        self.notes_file = work_dir / "notes.json"
+
+    def run(self, stages: list[str]) -> None:
+        for stage in stages:
+            done = self.work / f"{stage}.done"
+            if done.exists():
+                print(f"{stage}: already done ({done})")
+                continue
+            started = time.perf_counter()
+            minutes = getattr(self, stage)()
+            self.note(f"{stage}_minutes", round(minutes or (time.perf_counter() - started) / 60, 1))
+            done.touch()
+
+    def note(self, key: str, value) -> None:
+        """Keeps a measured value for PROVENANCE.md."""
+        notes = json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
+        notes[key] = value
+        partial = self.notes_file.with_suffix(".partial")
+        partial.write_text(json.dumps(notes, indent=2))
+        os.replace(partial, self.notes_file)
+
+    def autoencoder(self) -> float:
+        torch.manual_seed(SEED)
+        vae = build_autoencoder()
+        minutes = train_autoencoder(vae, self.work, STEPS["autoencoder"], SEED)
+        vae.save_pretrained(self.work / "autoencoder")
+        return minutes
+
+    def denoiser(self) -> float:
+        torch.manual_seed(SEED)
+        pipeline = build_pipeline(self._vae(), build_unet(), build_text_encoder())
+        minutes = train_denoiser(pipeline, self.work, STEPS["denoiser"], SEED, _POOL)
+        pipeline.save_pretrained(self.work / "denoiser")
+        return minutes
+
+    def decoder(self) -> float:
+        """The decoder goes on alone: the denoiser only knows the encoder."""
+        vae = self._vae()
+        minutes = train_decoder(vae, self.work, STEPS["decoder"], SEED + 1)
+        vae.save_pretrained(self.work / "decoder")
+        return minutes
+
+    def dual_encoder(self) -> float:
+        torch.manual_seed(SEED)
+        model = build_dual_encoder()
+        minutes = train_dual_encoder(model, self.work, STEPS["dual_encoder"], SEED)
+        save_dual_encoder(model, self.weights / "open-clip")
+        for name, held_out in (("seen", False), ("held_out", True)):
+            self.note(f"retrieval_{name}", measure_retrieval(model.eval(), held_out))
+        return minutes
+
+    def head(self) -> None:
+        train_head(self.weights / "open-clip", self._vae("decoder"), self.weights / "hyperalign", SEED)
+
+    def measure(self) -> None:
+        """Assembles the pipeline folder and measures everything that PROVENANCE.md tells."""
+        from diffusers import StableDiffusionPipeline
+
+        from reward import HyperAlignReward
+
+        pipeline = StableDiffusionPipeline.from_pretrained(self.work / "denoiser", safety_checker=None)
+        pipeline.vae = self._vae("decoder")
+        pipeline.to(torch.float16).save_pretrained(self.weights / "stable-diffusion")
+        pipeline = StableDiffusionPipeline.from_pretrained(self.weights / "stable-diffusion", dtype=torch.float32)
+        self.note("autoencoder", {k: measure_autoencoder(pipeline.vae, 512, k == "held_out") for k in _SPLITS})
+        seen, unseen = train_prompts()[::2], heldout_prompts()
+        self.note(
+            "samples",
+            {g: {"seen": measure_samples(pipeline, seen, g), "held_out": measure_samples(pipeline, unseen, g)}
+             for g in GUIDANCES},
+        )  # fmt: skip
+        reward = HyperAlignReward.from_pretrained(self.weights / "hyperalign")
+        scored = {k: rated_pairs(pipeline.vae, 99, 2000, k == "held_out", noise=0.0) for k in _SPLITS}
+        self.note("reward", {k: measure_reward(reward, *pairs) for k, pairs in scored.items()})
+        write_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
+
+    def _vae(self, stage: str = "autoencoder"):
+        from diffusers import AutoencoderKL
+
+        return AutoencoderKL.from_pretrained(self.work / stage).eval().requires_grad_(False)
+
+
+_SPLITS = ("seen", "held_out")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/pretrain"), help="for checkpoints")
+    parser.add_argument("--weights-dir", type=Path, default=Path(__file__).resolve().parent / "weights")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which, in which order")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads; default %(default)s")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    arguments.work_dir.mkdir(parents=True, exist_ok=True)
+    Pretraining(arguments.work_dir, arguments.weights_dir).run(arguments.stages)
+
+
+if __name__ == "__main__":
+    main()

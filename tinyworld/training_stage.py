@@ -1,0 +1,109 @@
+"""One resumable training stage: AdamW, warm-up and cosine, weight averaging, a checkpoint every few hundred steps."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import trange
+
+_CHECKPOINT_EVERY = 500
+
+
+def train_stage(
+    name: str,
+    module: torch.nn.Module,
+    loss_of_step: Callable[[np.random.Generator], torch.Tensor],
+    *,
+    work_dir: Path,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    average: float = 0.0,
+    report: Callable[[], str] | None = None,
+) -> float:
+    """Trains a module to the end of its stage, from its last checkpoint if there is one.
+
+    The random numbers of a step come from (seed, step), so an interrupted stage continues as if it had not been.
+
+    Args:
+        name: names the checkpoint ``work_dir/name.safetensors`` and the log line.
+        loss_of_step: draws a batch with the generator it is given and returns the scalar loss.
+        average: decay of the exponential average of the weights that the stage ends with; 0 for none.
+        report: called with every checkpoint on the averaged weights; its text is printed.
+
+    Returns:
+        minutes spent, over all sessions of the stage.
+    """
+    work_dir.mkdir(parents=True, exist_ok=True)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    averaged = [p.detach().clone() for p in parameters]
+    first, minutes = _restore(work_dir / f"{name}.safetensors", parameters, averaged, optimizer)
+    started = time.perf_counter()
+    progress = trange(first, steps, initial=first, total=steps, desc=name, mininterval=10)
+    for step in progress:
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 100) * (0.01 + 0.99 * _cosine(step / steps))
+        torch.manual_seed(seed * 1_000_003 + step)
+        loss = loss_of_step(np.random.default_rng((seed, step)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        decay = min(average, (step + 1) / (step + 10)) if average else 0.0
+        torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - decay)
+        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            progress.set_postfix(loss=f"{loss.item():.4f}")
+            spent = minutes + (time.perf_counter() - started) / 60
+            _save(work_dir / f"{name}.safetensors", parameters, averaged, optimizer, step + 1, spent)
+            if report:
+                _swap(parameters, averaged)
+                print(f"{name} step {step + 1} ({spent:.1f} min) loss {loss.item():.4f} {report()}", flush=True)
+                _swap(parameters, averaged)
+    _swap(parameters, averaged)
+    return minutes + (time.perf_counter() - started) / 60
+
+
+def _cosine(share: float) -> float:
+    return 0.5 * (1 + np.cos(np.pi * share))
+
+
+def _swap(parameters: list, averaged: list) -> None:
+    for parameter, mean in zip(parameters, averaged, strict=True):
+        parameter.data, mean.data = mean.data, parameter.data
+
+
+def _save(path: Path, parameters, averaged, optimizer, step: int, minutes: float) -> None:
+    tensors = {}
+    for index, (parameter, mean) in enumerate(zip(parameters, averaged, strict=True)):
+        state = optimizer.state[parameter]
+        tensors |= {f"{index}.weight": parameter.detach(), f"{index}.average": mean}
+        tensors |= {f"{index}.first": state["exp_avg"], f"{index}.second": state["exp_avg_sq"]}
+    tensors = {key: value.contiguous() for key, value in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"state": json.dumps({"step": step, "minutes": minutes})})
+    os.replace(partial, path)
+
+
+def _restore(path: Path, parameters, averaged, optimizer) -> tuple[int, float]:
+    if not path.exists():
+        return 0, 0.0
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        state = json.loads(file.metadata()["state"])
+    tensors = load_file(path)
+    for index, (parameter, mean) in enumerate(zip(parameters, averaged, strict=True)):
+        parameter.data.copy_(tensors[f"{index}.weight"])
+        mean.copy_(tensors[f"{index}.average"])
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(state["step"])),
+            "exp_avg": tensors[f"{index}.first"],
+            "exp_avg_sq": tensors[f"{index}.second"],
+        }
+    return state["step"], state["minutes"]

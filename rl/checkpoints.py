@@ -1,0 +1,119 @@
+"""Checkpoints: everything a run needs to go on, written whole, without pickles.
+
+checkpoint_N/  pytorch_lora_weights.safetensors   the LoRA, as diffusers loads it
+               training_state.safetensors         optimiser, moving average, random state
+               state.json  config.yaml            counters and the config
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+TENSORS_NAME = "training_state.safetensors"
+STATE_NAME = "state.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def save_checkpoint(
+    run: Path,
+    number: int,
+    *,
+    tensors: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    write_rest: Callable[[Path], None],
+    keep: int,
+) -> Path:
+    """Write `checkpoints/checkpoint_{number}` under a scratch name, rename it, then drop the oldest beyond `keep`."""
+    folder = run / "checkpoints"
+    scratch, final = folder / f".checkpoint_{number}.tmp", folder / f"checkpoint_{number}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch / TENSORS_NAME)
+    write_text(scratch / STATE_NAME, json.dumps(state, indent=2))
+    write_rest(scratch)
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(scratch, final)
+    for old in list_checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint folder.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+    """
+    for name in (TENSORS_NAME, STATE_NAME):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"Expected a checkpoint with {name} at {folder}, found none.")
+    return load_file(folder / TENSORS_NAME), json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """Whole checkpoints of a run folder, oldest first."""
+    found = [path for path in (run / "checkpoints").glob("checkpoint_*") if re.fullmatch(r"checkpoint_\d+", path.name)]
+    return sorted(found, key=lambda path: int(path.name.rpartition("_")[2]))
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that `resume_from` means: a checkpoint folder itself, or the newest of a run folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    if (path / STATE_NAME).is_file():
+        return path
+    found = list_checkpoints(path)
+    if not found:
+        raise FileNotFoundError(
+            f"resume_from: expected a run folder with checkpoints/checkpoint_N, got {path}: none there."
+        )
+    return found[-1]
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimiser's state as tensors (`optimizer.{parameter}.{name}`) and JSON values."""
+    state = optimizer.state_dict()
+    tensors, values = {}, {}
+    for index, entries in state["state"].items():
+        for name, value in entries.items():
+            if isinstance(value, torch.Tensor):
+                tensors[f"optimizer.{index}.{name}"] = value
+            else:
+                values[f"{index}.{name}"] = value
+    return tensors, values
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], values: dict[str, Any]
+) -> None:
+    """Put back what `optimizer_tensors` took; learning rate and betas stay as the config of this run has them."""
+    entries: dict[int, dict[str, Any]] = {}
+    for key, value in [*tensors.items(), *((f"optimizer.{key}", value) for key, value in values.items())]:
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            entries.setdefault(int(index), {})[name] = value
+    state = optimizer.state_dict()
+    expected = {index for group in state["param_groups"] for index in group["params"]}
+    if entries and set(entries) != expected:
+        raise ValueError(
+            f"Expected optimiser state for {len(expected)} parameters, got {len(entries)}. Resume with the LoRA "
+            "rank and targets of the saved run."
+        )
+    optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})

@@ -1,0 +1,284 @@
+"""What a fine-tuning run can be told: one dataclass for every trainer, one for DDPO on top of it.
+
+The names are a superset of TRL 0.23.1's `DDPOConfig`. Every field carries its help, its group on the `--help` page
+and its range, and every value is checked when the object is made.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+_FLOAT_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def knob(default: Any, group: str, help: str, **rules: Any) -> Any:
+    """A dataclass field with its help, its group and its rules (`min`, `max`, `above`, `max_items`, `min_items`)."""
+    metadata = {"help": help, "group": group, **rules}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class TrainConfig:
+    """What every trainer shares: model, rewards, prompts, sampling, LoRA, optimiser, evaluation, run folder.
+
+    Raises:
+        ValueError: a value has the wrong type or lies outside its range; the message names the field.
+    """
+
+    exp_name: str = knob("hyperalign", "run", "Name of the experiment; the tracker's run is filed under it.")
+    run_name: str = knob("", "run", "Name of this run in the tracker; empty: the experiment's name.")
+    output_dir: str = knob("runs/ddpo", "run", "Run folder. An earlier run that lies there is moved aside, not lost.")
+    resume_from: str = knob("", "run", "Run folder, or one of its checkpoints, to continue.")
+    seed: int = knob(0, "run", "Seed of everything; same seed, same run.", min=0)
+    num_epochs: int = knob(100, "run", "Epochs; one is: sample, score, update.", min=0)
+    max_train_seconds: float = knob(
+        0.0,
+        "run",
+        "Stop after the epoch in which this much training time has passed; 0: never. "
+        "The learning-rate schedule follows epochs, so a run cut short ends before its decay.",
+        min=0,
+    )
+    num_threads: int = knob(0, "run", "CPU threads for torch; 0: leave as it is.", min=0)
+    save_freq: int = knob(10, "run", "Epochs between checkpoints; the end is always saved.", min=1)
+    num_checkpoint_limit: int = knob(5, "run", "Newest checkpoints to keep.", min=1)
+    log_with: Literal["auto", "tensorboard", "wandb", "trackio"] | None = knob(
+        "auto", "run", "Tracker; auto: tensorboard where it is installed; none: only the run folder."
+    )
+    logdir: str = knob("logs", "run", "Tracker folder, inside output_dir unless absolute.")
+    tracker_project_name: str = knob("hyperalign", "run", "Project name in the tracker.")
+    tracker_kwargs: dict = knob({}, "run", "Extra keyword arguments for the tracker, as YAML.")
+    accelerator_kwargs: dict = knob({}, "run", "Extra keyword arguments for accelerate.Accelerator, as YAML.")
+    project_kwargs: dict = knob({}, "run", "Extra keyword arguments for accelerate's ProjectConfiguration, as YAML.")
+    mixed_precision: Literal["no", "fp16", "bf16"] = knob(
+        "no", "run", "Autocast of the UNet; latents, log-probs and LoRA weights stay float32."
+    )
+    allow_tf32: bool = knob(True, "run", "Allow TF32 matrix products on Ampere and later.")
+    push_to_hub: bool = knob(False, "run", "TRL's field; not offered here, export the LoRA instead.")
+
+    model: str = knob(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5", "model", "Diffusers pipeline: folder or hub id."
+    )
+    resolution: int = knob(0, "model", "Picture side in pixels; 0: what the model was made for.", min=0)
+    lora_rank: int = knob(16, "model", "Rank of the LoRA.", min=1)
+    lora_alpha: float = knob(16.0, "model", "Alpha of the LoRA; its weight is alpha / rank.", above=0)
+    lora_targets: list[str] = knob(
+        ["to_q", "to_k", "to_v", "to_out.0"], "model", "UNet layers that get a LoRA, by the end of their names.",
+        min_items=1,
+    )
+    ema_decay: float = knob(0.0, "model", "Decay of the LoRA's moving average, evaluated and saved; 0: off.",
+                            min=0, max=0.99999)
+
+    rewards: list[str] = knob(
+        [], "rewards and prompts",
+        "What is maximised: module:function=weight | hyperalign:FOLDER_OR_HUB_ID=weight, one or more.",
+    )
+    eval_rewards: list[str] = knob(
+        [], "rewards and prompts", "Held-out rewards in the same form: measured, never trained on."
+    )
+    prompts: str = knob("", "rewards and prompts", "Training prompts: text file, one a line | module:function.")
+    eval_prompts: str = knob("", "rewards and prompts", "Evaluation prompts in the same form; empty: the training's.")
+    negative_prompts: str = knob("", "rewards and prompts", "Negative prompt for guidance.")
+
+    sample_num_steps: int = knob(50, "sampling", "Denoising steps.", min=1, max=1000)
+    sample_eta: float = knob(1.0, "sampling", "Eta of DDIM: 0 deterministic, 1 as noisy as DDPM.", min=0, max=1)
+    sample_guidance_scale: float = knob(5.0, "sampling", "Guidance in training; <= 1: none, at half the cost.", min=0)
+    sample_batch_size: int = knob(8, "sampling", "Pictures a batch and process.", min=1)
+    sample_num_batches_per_epoch: int = knob(8, "sampling", "Batches an epoch and process.", min=1)
+    sample_group_size: int = knob(
+        1, "sampling", "Pictures per prompt; a group may span batches and processes.", min=1
+    )
+
+    train_batch_size: int = knob(8, "optimisation", "Trajectories a forward pass and process.", min=1)
+    train_gradient_accumulation_steps: int = knob(
+        1, "optimisation", "Train batches an optimiser step; all trained steps of a batch are in the same one.", min=1
+    )
+    train_learning_rate: float = knob(3e-4, "optimisation", "Learning rate.", above=0)
+    lr_schedule: Literal["constant", "linear", "cosine"] = knob(
+        "constant", "optimisation", "Course of the learning rate over num_epochs; linear and cosine end at 0."
+    )
+    train_use_8bit_adam: bool = knob(False, "optimisation", "8-bit Adam of bitsandbytes.")
+    train_adam_beta1: float = knob(0.9, "optimisation", "Adam beta1.", min=0, max=0.99999)
+    train_adam_beta2: float = knob(0.999, "optimisation", "Adam beta2.", min=0, max=0.9999999)
+    train_adam_weight_decay: float = knob(1e-4, "optimisation", "Adam weight decay.", min=0)
+    train_adam_epsilon: float = knob(1e-8, "optimisation", "Adam epsilon.", above=0)
+    train_max_grad_norm: float = knob(1.0, "optimisation", "Gradient norm is clipped to this.", above=0)
+
+    async_reward_computation: bool = knob(
+        False, "rewards and prompts", "Score a batch in the background while the epoch's next one is sampled."
+    )
+    max_workers: int = knob(2, "rewards and prompts", "Threads for that.", min=1)
+
+    grid_freq: int = knob(10, "evaluation", "Epochs between picture grids; the first and last are always kept.", min=1)
+    eval_at_end: bool = knob(
+        False, "evaluation", "After training, compare base and LoRA on eval_prompts; writes summary.json, report.html."
+    )
+    eval_num_prompts: int = knob(500, "evaluation", "Prompts in that comparison.", min=2)
+    eval_guidance_scales: list[float] = knob(
+        [1.0, 3.0, 5.0], "evaluation", "Guidance scales tried; base and LoRA are each judged at their own best.",
+        min_items=1, min=0,
+    )
+    eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
+    eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
+    eval_batch_size: int = knob(16, "evaluation", "Pictures a batch in evaluations.", min=1)
+    eval_seed: int = knob(1234, "evaluation", "Seed of the evaluation's pictures.", min=0)
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            setattr(self, item.name, check_value(item, getattr(self, item.name)))
+        if self.push_to_hub:
+            raise ValueError(
+                "push_to_hub: expected false, got true. Training pushes nothing; upload the run folder afterwards "
+                "with `hf upload REPO OUTPUT_DIR`."
+            )
+        self._check_batches()
+
+    def _check_batches(self) -> None:
+        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
+        per_step = self.train_batch_size * self.train_gradient_accumulation_steps
+        if per_process % per_step:
+            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - self.train_batch_size))
+            raise ValueError(
+                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
+                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
+                f"train_batch_size x train_gradient_accumulation_steps = {self.train_batch_size} x "
+                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
+                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
+            )
+
+    def check_groups(self, num_processes: int = 1) -> int:
+        """Number of prompts an epoch, for that many processes.
+
+        Raises:
+            ValueError: the epoch's pictures do not make whole prompt groups.
+        """
+        pictures = self.sample_batch_size * self.sample_num_batches_per_epoch * num_processes
+        if pictures % self.sample_group_size:
+            divisors = [d for d in range(1, pictures + 1) if pictures % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - self.sample_group_size))
+            raise ValueError(
+                f"An epoch has sample_batch_size x sample_num_batches_per_epoch x processes = "
+                f"{self.sample_batch_size} x {self.sample_num_batches_per_epoch} x {num_processes} = {pictures} "
+                f"pictures, which groups of sample_group_size = {self.sample_group_size} do not divide. Set for "
+                f"example sample_group_size: {nearest}."
+            )
+        return pictures // self.sample_group_size
+
+    def learning_rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0; a function of the epoch alone, so resuming needs no state."""
+        share = epoch / max(self.num_epochs, 1)
+        factor = {
+            "constant": 1.0,
+            "linear": 1.0 - share,
+            "cosine": 0.5 * (1.0 + math.cos(math.pi * share)),
+        }[self.lr_schedule]
+        return self.train_learning_rate * factor
+
+
+@dataclass
+class DDPOConfig(TrainConfig):
+    """DDPO on top of `TrainConfig`: how rewards become advantages and advantages a PPO-clip gradient."""
+
+    train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
+    train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided UNet.")
+    train_clip_range: float = knob(
+        1e-4, "DDPO", "PPO clip range; log-probs are means over latent dimensions, so ratios are near 1.", above=0
+    )
+    train_adv_clip_max: float = knob(5.0, "DDPO", "Advantages are clipped to +- this.", above=0)
+    train_step_window: list[float] = knob(
+        [0.0, 1.0], "DDPO",
+        "Share of the steps that is trained, from and to; 0 is the noisiest. [0, 0.5]: the steps that compose.",
+        min=0, max=1, min_items=2, max_items=2,
+    )
+    train_timestep_fraction: float = knob(
+        1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
+    )
+    train_step_weighting: Literal["none", "sigma", "output"] = knob(
+        "none", "DDPO",
+        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the UNet's output). "
+        "Against low-noise steps that drown the others: their gradient grows with 1 / sigma.",
+    )
+    advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(
+        "auto", "DDPO",
+        "group: by the prompt group's mean and std; group_mean: group's mean, epoch's std; global: epoch's mean and "
+        "std; auto: group where sample_group_size > 1, else global.",
+    )
+    per_prompt_stat_tracking: bool = knob(
+        False, "DDPO", "Normalise by each prompt's own mean and std over past epochs, as TRL does."
+    )
+    per_prompt_stat_tracking_buffer_size: int = knob(16, "DDPO", "Rewards remembered per prompt.", min=1)
+    per_prompt_stat_tracking_min_count: int = knob(16, "DDPO", "Below that many, the epoch's mean and std serve.",
+                                                   min=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_eta == 0:
+            raise ValueError(
+                "sample_eta: expected a number > 0, got 0.0. DDPO needs stochastic steps; set for example 1.0."
+            )
+        low, high = self.train_step_window
+        if low >= high:
+            raise ValueError(f"train_step_window: expected [from, to] with from < to, got [{low}, {high}].")
+        if self.advantage_normalization in ("group", "group_mean") and self.sample_group_size < 2:
+            raise ValueError(
+                f"advantage_normalization: {self.advantage_normalization!r} compares pictures of one prompt, but "
+                f"sample_group_size is {self.sample_group_size}. Set sample_group_size to 2 or more, or use 'global'."
+            )
+
+
+def check_value(item: dataclasses.Field, value: Any) -> Any:
+    """`value` as the field's type, range checked.
+
+    Raises:
+        ValueError: "name: expected ..., got ...".
+    """
+    rules = item.metadata
+    kind = item.type
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices or isinstance(value, bool):
+            raise ValueError(f"{item.name}: expected one of {', '.join(map(str, choices))}, got {value!r}.")
+        return value
+    if typing.get_origin(kind) is list:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{item.name}: expected a list, got {value!r} ({type(value).__name__}).")
+        (inner,) = typing.get_args(kind)
+        checked = [_check_scalar(f"{item.name}[{i}]", inner, v, rules) for i, v in enumerate(value)]
+        low, high = rules.get("min_items", 0), rules.get("max_items", math.inf)
+        if not low <= len(checked) <= high:
+            count = f"{low}" if low == high else f"at least {low}"
+            raise ValueError(f"{item.name}: expected {count} item(s), got {len(checked)}: {value!r}.")
+        return checked
+    return _check_scalar(item.name, kind, value, rules)
+
+
+def _check_scalar(name: str, kind: type, value: Any, rules: typing.Mapping[str, Any]) -> Any:
+    # YAML 1.1, which PyYAML speaks, reads 1e-4 as a string; everybody who writes it means the number.
+    if kind is float and isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
+        value = float(value)
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if not fits or (isinstance(value, bool) and kind is not bool):
+        noun = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}[kind]
+        raise ValueError(f"{name}: expected {noun}, got {value!r} ({type(value).__name__}).")
+    if kind is float:
+        value = float(value)
+        if not math.isfinite(value):
+            raise ValueError(f"{name}: expected a finite number, got {value!r}.")
+    if kind in (int, float):
+        if "min" in rules and value < rules["min"]:
+            raise ValueError(f"{name}: expected a number >= {rules['min']}, got {value!r}.")
+        if "max" in rules and value > rules["max"]:
+            raise ValueError(f"{name}: expected a number <= {rules['max']}, got {value!r}.")
+        if "above" in rules and value <= rules["above"]:
+            raise ValueError(f"{name}: expected a number > {rules['above']}, got {value!r}.")
+    return value

@@ -1,0 +1,136 @@
+"""One stochastic DDIM step: mean, standard deviation, log-probability. Pure functions.
+
+Formulas (12) and (16) of Song et al., "Denoising Diffusion Implicit Models" (arXiv:2010.02502). With the cumulative
+products a_t (this step) and a_s (the next, less noisy one):
+
+    sigma^2 = eta^2 (1 - a_s) / (1 - a_t) (1 - a_t / a_s)
+    mean    = sqrt(a_s) x0 + sqrt(1 - a_s - sigma^2) eps            x0, eps: read from the model's output
+    next    = mean + sigma noise
+
+The scheduler's constants are worked out once, in float64, as Python floats; a step then is arithmetic on latents.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+# Below that a step adds no noise that float32 latents could hold, and its log-prob would be a division by nothing.
+ZERO_SIGMA = 1e-6
+
+
+@dataclass(frozen=True)
+class DDIMStep:
+    """Constants of one step: `signal` = sqrt(a_t), `noise` = sqrt(1 - a_t), `next_signal` = sqrt(a_s)."""
+
+    timestep: int
+    signal: float
+    noise: float
+    next_signal: float
+    direction: float
+    sigma: float
+    prediction_type: str
+    clip: float | None
+
+    @property
+    def is_stochastic(self) -> bool:
+        """Whether the step has a density, that is: whether it can be trained on."""
+        return self.sigma > ZERO_SIGMA
+
+    @property
+    def output_sensitivity(self) -> float:
+        """|d mean / d model output| / sigma: how strongly the log-prob's gradient reaches the model's output."""
+        if self.prediction_type == "epsilon":
+            slope = self.direction - self.next_signal * self.noise / self.signal
+        elif self.prediction_type == "v_prediction":
+            slope = self.direction * self.signal - self.next_signal * self.noise
+        else:
+            slope = self.next_signal - self.direction * self.signal / self.noise
+        return abs(slope) / self.sigma
+
+
+def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:
+    """The steps of a diffusers `DDIMScheduler`, noisiest first.
+
+    Args:
+        scheduler: prediction epsilon, v_prediction or sample; spacing leading, linspace or trailing.
+        num_steps: at most the scheduler's training steps.
+        eta: 0 deterministic, 1 as noisy as DDPM.
+
+    Raises:
+        ValueError: dynamic thresholding, or epsilon prediction with zero terminal SNR: there the first step would
+            divide by sqrt(a_t) = 0.
+
+    Example:
+        >>> steps = ddim_steps(DDIMScheduler(), 10, eta=1.0)
+        >>> steps[0].timestep, steps[-1].is_stochastic
+        (900, False)
+    """
+    config = scheduler.config
+    if config.thresholding:
+        raise ValueError(
+            "Expected a scheduler with thresholding=False, got True: a step with dynamic thresholding has no density "
+            "in closed form. Set thresholding to false in scheduler_config.json; latent models do not need it."
+        )
+    scheduler.set_timesteps(num_steps)
+    products = scheduler.alphas_cumprod.double().tolist()
+    final = float(scheduler.final_alpha_cumprod)
+    stride = config.num_train_timesteps // num_steps
+    steps = []
+    for timestep in scheduler.timesteps.tolist():
+        now = products[timestep]
+        after = products[timestep - stride] if timestep >= stride else final
+        if now == 0.0 and config.prediction_type == "epsilon":
+            raise ValueError(
+                "Expected a scheduler whose noisiest step keeps some signal, got zero terminal SNR with epsilon "
+                "prediction: pure noise says nothing about x0. Use a v_prediction model, or rescale_betas_zero_snr="
+                "false, or timestep_spacing='leading'."
+            )
+        # Rounding makes these roots negative where they are 0 (zero terminal SNR, the last step): clamp.
+        variance = max((1 - after) / (1 - now) * (1 - now / after), 0.0)
+        sigma = eta * math.sqrt(variance)
+        steps.append(
+            DDIMStep(
+                timestep=timestep,
+                signal=math.sqrt(now),
+                noise=math.sqrt(1 - now),
+                next_signal=math.sqrt(after),
+                direction=math.sqrt(max(1 - after - sigma**2, 0.0)),
+                sigma=sigma,
+                prediction_type=config.prediction_type,
+                clip=config.clip_sample_range if config.clip_sample else None,
+            )
+        )
+    return steps
+
+
+def step_mean(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """Mean of the next latents, (B,C,H,W); differentiable in `model_output` and `latents`."""
+    if step.prediction_type == "epsilon":
+        clean = (latents - step.noise * model_output) / step.signal
+        eps = model_output
+    elif step.prediction_type == "v_prediction":
+        clean = step.signal * latents - step.noise * model_output
+        eps = step.signal * model_output + step.noise * latents
+    elif step.prediction_type == "sample":
+        clean = model_output
+        eps = (latents - step.signal * clean) / step.noise
+    else:
+        raise ValueError(f"Expected prediction type epsilon, v_prediction or sample, got {step.prediction_type!r}.")
+    if step.clip is not None:
+        clean = clean.clamp(-step.clip, step.clip)
+    return step.next_signal * clean + step.direction * eps
+
+
+def log_prob(step: DDIMStep, mean: torch.Tensor, next_latents: torch.Tensor) -> torch.Tensor:
+    """(B,): mean over latent dimensions of log N(next_latents; mean, sigma^2).
+
+    Raises:
+        ValueError: the step has no noise and hence no density.
+    """
+    if not step.is_stochastic:
+        raise ValueError(f"Expected a stochastic step, got sigma = {step.sigma:.1e} at timestep {step.timestep}.")
+    constant = math.log(step.sigma) + 0.5 * math.log(2 * math.pi)
+    squares = (next_latents.float() - mean.float()).square().flatten(1).mean(1)
+    return squares * (-0.5 / step.sigma**2) - constant

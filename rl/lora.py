@@ -1,0 +1,91 @@
+"""The LoRA of a UNet: add, save, load. Files are diffusers' own, alpha in their header."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+ADAPTER = "default"
+
+
+def add_lora(unet: Any, *, rank: int, alpha: float, targets: list[str], seed: int) -> list[torch.nn.Parameter]:
+    """Freeze `unet` and add a LoRA through `unet.add_adapter`; returns its parameters, float32, the only trained ones.
+
+    B starts at 0, so the policy starts as the base model; A is Gaussian, drawn from `seed`.
+
+    Raises:
+        ValueError: no layer matches `targets`.
+    """
+    from peft import LoraConfig
+
+    unet.requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets), init_lora_weights="gaussian")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            unet.add_adapter(config, adapter_name=ADAPTER)
+        except ValueError as error:
+            raise ValueError(f"lora_targets: no layer of the UNet ends in one of {list(targets)}: {error}") from error
+    parameters = lora_parameters(unet)
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+    return parameters
+
+
+def lora_parameters(unet: Any) -> list[torch.nn.Parameter]:
+    """The trained parameters, in the module's order."""
+    return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+def save_lora(unet: Any, pipeline_class: Any, folder: Path) -> Path:
+    """Write `pytorch_lora_weights.safetensors` as `pipeline_class.load_lora_weights` reads it; whole or not at all."""
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER))
+    layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".lora-"))
+    try:
+        # The header carries rank and alpha: without it every loader assumes alpha = rank.
+        pipeline_class.save_lora_weights(
+            scratch, unet_lora_layers=layers, unet_lora_adapter_metadata=unet.peft_config[ADAPTER].to_dict()
+        )
+        (scratch / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
+    finally:
+        shutil.rmtree(scratch)
+    return folder / WEIGHTS_NAME
+
+
+def load_lora(unet: Any, pipeline_class: Any, folder: Path) -> None:
+    """Read weights that `save_lora` wrote into the LoRA that `unet` already has.
+
+    Raises:
+        FileNotFoundError: no weights in `folder`.
+        ValueError: rank, alpha or layers differ from the LoRA in place.
+    """
+    from diffusers.utils import convert_unet_state_dict_to_peft
+    from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
+
+    if not (folder / WEIGHTS_NAME).is_file():
+        raise FileNotFoundError(f"Expected {WEIGHTS_NAME} in {folder}, found none.")
+    weights, _, metadata = pipeline_class.lora_state_dict(folder, weight_name=WEIGHTS_NAME, return_lora_metadata=True)
+    weights = {name.removeprefix("unet."): tensor for name, tensor in weights.items()}
+    weights = convert_unet_state_dict_to_peft(weights)
+    expected = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
+    differing = set(weights) ^ set(expected)
+    if differing:
+        raise ValueError(f"Expected the layers of the LoRA in place, got another set: {sorted(differing)[:3]} ...")
+    for name, tensor in weights.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(
+                f"Expected shape {tuple(expected[name].shape)} at {name}, got {tuple(tensor.shape)}. "
+                "Use the lora_rank of the saved run."
+            )
+    alpha, own = (metadata or {}).get("unet.lora_alpha"), unet.peft_config[ADAPTER].lora_alpha
+    if alpha is not None and alpha != own:
+        raise ValueError(f"Expected lora_alpha {own}, got {alpha} in {folder}. Use the lora_alpha of the saved run.")
+    set_peft_model_state_dict(unet, weights, adapter_name=ADAPTER)

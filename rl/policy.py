@@ -1,0 +1,211 @@
+"""A diffusers Stable Diffusion pipeline as a policy: rollout -> Trajectory, and the log-prob of a stored step."""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.ddim import DDIMStep, ddim_steps, log_prob, step_mean
+
+_PROMPT_CACHE_SIZE = 4096
+
+
+@dataclass
+class Trajectory:
+    """Rollouts of N pictures over T steps.
+
+    latents: (T+1,N,C,H,W) float32, noise first, picture last; log_probs: (T,N), 0 where a step has no density.
+    """
+
+    latents: torch.Tensor
+    log_probs: torch.Tensor
+    prompts: list[str]
+    guidance_scale: float
+
+
+def sample_seed(seed: int, *key: int) -> int:
+    """Seed of one picture's noise: a function of the run's seed and of the picture's place, e.g. (epoch, index)."""
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
+
+
+class DiffusionPolicy:
+    """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned.
+
+    `trained_unet` is what gradients flow through: the trainer replaces it with the wrapped module, so that they are
+    synchronised between processes. Rollouts use the bare module.
+
+    Args:
+        pipeline: a `StableDiffusionPipeline`; its scheduler is read as DDIM.
+        num_steps: denoising steps.
+        eta: DDIM's eta.
+        resolution: picture side in pixels; 0: the model's own.
+        negative_prompt: what guidance leads away from.
+    """
+
+    def __init__(
+        self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""
+    ) -> None:
+        from diffusers import DDIMScheduler
+
+        self.pipeline = pipeline
+        self.unet = self.trained_unet = pipeline.unet
+        self.vae = pipeline.vae
+        for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+            module.eval()
+        pipeline.vae.requires_grad_(False)
+        pipeline.text_encoder.requires_grad_(False)
+        self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        self.steps: list[DDIMStep] = ddim_steps(self.scheduler, num_steps, eta)
+        self.negative_prompt = negative_prompt
+        self.latent_shape = self._latent_shape(resolution)
+        self._embeddings: OrderedDict[str, torch.Tensor] = OrderedDict()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lives."""
+        return self.unet.device
+
+    def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = resolution // factor if resolution else self.unet.config.sample_size
+        # Every halving of the UNet must come out even, or its skip connections do not fit.
+        multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if resolution and resolution % multiple:
+            raise ValueError(
+                f"resolution: expected a multiple of {multiple} for this model, got {resolution}. "
+                f"Set for example {max(multiple, round(resolution / multiple) * multiple)}."
+            )
+        return (self.unet.config.in_channels, side, side)
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
+        """(N,L,D) text embeddings; the text encoder is frozen, so each text is encoded once.
+
+        One text at a time: an embedding then does not depend on its batch, nor a resumed run on what was cached.
+        """
+        rows = {}
+        for prompt in prompts:
+            if prompt in rows:
+                continue
+            if prompt not in self._embeddings:
+                embedding, _ = self.pipeline.encode_prompt(prompt, self.device, 1, False)
+                self._embeddings[prompt] = embedding[0]
+                if len(self._embeddings) > _PROMPT_CACHE_SIZE:
+                    self._embeddings.popitem(last=False)
+            self._embeddings.move_to_end(prompt)
+            rows[prompt] = self._embeddings[prompt]
+        return torch.stack([rows[prompt] for prompt in prompts])
+
+    def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> torch.Tensor:
+        """What the UNet attends to: (N,L,D), or with guidance (2N,L,D), the negative prompt first."""
+        embeddings = self.encode(prompts)
+        if guidance_scale <= 1:
+            return embeddings
+        negative = self.encode([self.negative_prompt]).expand(len(prompts), -1, -1)
+        return torch.cat([negative, embeddings])
+
+    def predict(
+        self, unet: Any, step: DDIMStep, latents: torch.Tensor, conditioning: torch.Tensor, guidance_scale: float
+    ) -> torch.Tensor:
+        """Guided model output (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it."""
+        if guidance_scale <= 1:
+            return unet(latents, step.timestep, conditioning, return_dict=False)[0].float()
+        output = unet(torch.cat([latents, latents]), step.timestep, conditioning, return_dict=False)[0].float()
+        negative, positive = output.chunk(2)
+        return negative + guidance_scale * (positive - negative)
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance_scale: float,
+        *,
+        out: Trajectory | None = None,
+        start: int = 0,
+        log_probs: bool = True,
+        log_prob_guidance: float | None = None,
+    ) -> Trajectory:
+        """Sample pictures' latents, one seed a picture; noise depends on the seed alone, not on the batch.
+
+        Args:
+            prompts: N texts.
+            seeds: N seeds.
+            guidance_scale: <= 1 costs one UNet evaluation a step.
+            out: a trajectory with room, filled from picture `start` on; None: a new one.
+            start: see `out`.
+            log_probs: whether they are computed; pictures alone do not need them.
+            log_prob_guidance: guidance under which log-probs are taken; None: that of sampling.
+
+        Raises:
+            ValueError: as many seeds as prompts were not given.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"Expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds.")
+        out = out or self.empty_trajectory(len(prompts), guidance_scale)
+        rows = slice(start, start + len(prompts))
+        out.prompts[rows] = prompts
+        # The buffer first holds the noise of every step; each step then turns its slot into the next latents.
+        latents = out.latents[:, rows]
+        latents.copy_(self._noise(seeds))
+        conditioning = self.conditioning(prompts, guidance_scale)
+        behind = guidance_scale if log_prob_guidance is None else log_prob_guidance
+        plain = self.conditioning(prompts, behind) if behind != guidance_scale else None
+        for index, step in enumerate(self.steps):
+            output = self.predict(self.unet, step, latents[index], conditioning, guidance_scale)
+            mean = step_mean(step, output, latents[index])
+            torch.add(mean, latents[index + 1], alpha=step.sigma, out=latents[index + 1])
+            if log_probs and step.is_stochastic:
+                if plain is not None:
+                    output = self.predict(self.unet, step, latents[index], plain, behind)
+                    mean = step_mean(step, output, latents[index])
+                out.log_probs[index, rows] = log_prob(step, mean, latents[index + 1])
+        return out
+
+    def empty_trajectory(self, count: int, guidance_scale: float) -> Trajectory:
+        """Room for `count` pictures."""
+        num_steps = len(self.steps)
+        return Trajectory(
+            latents=torch.empty((num_steps + 1, count, *self.latent_shape), device=self.device),
+            log_probs=torch.zeros((num_steps, count), device=self.device),
+            prompts=[""] * count,
+            guidance_scale=guidance_scale,
+        )
+
+    def log_prob(
+        self,
+        index: int,
+        latents: torch.Tensor,
+        next_latents: torch.Tensor,
+        conditioning: torch.Tensor,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """(N,): log-prob of having gone from `latents` to `next_latents` at step `index`; carries a gradient."""
+        step = self.steps[index]
+        output = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+        return log_prob(step, step_mean(step, output, latents), next_latents)
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w)."""
+        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
+        scaled = (latents / self.vae.config.scaling_factor + shift).to(self.vae.dtype)
+        return (self.vae.decode(scaled, return_dict=False)[0].float() * 0.5 + 0.5).clamp(0, 1)
+
+    @contextlib.contextmanager
+    def base_model(self) -> Iterator[None]:
+        """Inside, the LoRA is off: the policy is the base model, bit for bit."""
+        self.unet.disable_adapters()
+        try:
+            yield
+        finally:
+            self.unet.enable_adapters()
+
+    def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        # On the CPU whatever the device: a seed then means the same picture everywhere.
+        shape = (len(self.steps) + 1, *self.latent_shape)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows, dim=1).to(self.device)

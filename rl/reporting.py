@@ -1,0 +1,208 @@
+"""What a run writes about itself: metrics.csv, sample grids, summary.json and report.html, each file always whole."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from rl.report_page import report_html
+
+_TINY, _LARGE = 192, 256  # a grid's pictures are enlarged up to the first and reduced down to the second, in pixels
+_FONT_SIZE, _LINES, _MARGIN = 13, 3, 8
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Let `write` fill a temporary file beside `path`, then move it there: a reader never meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+class RunReporter:
+    """Metrics and sample grids of one run, kept in its folder; used by the main process only.
+
+    Args:
+        run_dir: the run folder, made when missing.
+        start_step: the last step that counts when a run is resumed: later rows of an existing metrics.csv are dropped.
+
+    Raises:
+        ValueError: an existing metrics.csv cannot be read as one.
+
+    Example:
+        >>> reporter = RunReporter(Path("runs/demo"))
+        >>> reporter.log(1, {"reward_mean": 0.31, "reward_std": 0.12})
+    """
+
+    def __init__(self, run_dir: Path, *, start_step: int = 0) -> None:
+        self.run_dir = Path(run_dir)
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        self._rows = {step: row for step, row in read_metrics(self.run_dir).items() if step <= start_step}
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Add `values` to the row of `step`; a later value of the same name replaces the earlier one.
+
+        Raises:
+            TypeError: a value is not a number.
+        """
+        row = self._rows.setdefault(int(step), {})
+        for name, value in values.items():
+            try:
+                row[name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"Expected a number for the metric {name!r}, got {value!r}.") from error
+        columns = list(dict.fromkeys(name for step in sorted(self._rows) for name in self._rows[step]))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", *columns])
+        for step in sorted(self._rows):
+            row = self._rows[step]
+            writer.writerow([step, *(_shortest(row[name]) if name in row else "" for name in columns)])
+        write_whole(self.run_dir / "metrics.csv", lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
+
+    def save_grid(self, name: str, images: torch.Tensor, captions: Sequence[str]) -> Path:
+        """Pictures with their captions as samples/{name}.png; small pictures are enlarged pixel by pixel.
+
+        Args:
+            name: file name without suffix; may hold a subfolder of samples/.
+            images: (B, 3, H, W) floating-point tensor in [0, 1]; other values are cut, NaN is drawn black.
+            captions: B texts of any content; long ones are wrapped and cut.
+
+        Raises:
+            ValueError: wrong shape, no picture, a different number of captions, or a name outside samples/.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[0] == 0:
+            raise ValueError(f"Expected images of shape (B, 3, H, W) with B > 0, got {tuple(images.shape)}.")
+        if len(captions) != images.shape[0]:
+            raise ValueError(f"Expected one caption a picture, got {len(captions)} for {images.shape[0]} pictures.")
+        samples = (self.run_dir / "samples").resolve()
+        path = (samples / f"{name}.png").resolve()
+        if not path.is_relative_to(samples):
+            raise ValueError(f"Expected the name of a file below samples/, got {name!r}.")
+        grid = draw_grid([to_picture(image) for image in images], captions)
+        return write_whole(path, lambda temporary: grid.save(temporary, format="PNG"))
+
+
+def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
+    """metrics.csv as {step: {name: value}} in order of steps; empty when there is none.
+
+    Raises:
+        ValueError: the file has no step column or a cell that is no number.
+    """
+    path = Path(run_dir) / "metrics.csv"
+    if not path.exists():
+        return {}
+    rows: dict[int, dict[str, float]] = {}
+    with path.open(newline="", encoding="utf-8") as lines:
+        reader = csv.DictReader(lines)
+        for row in reader:
+            try:
+                step = int(row.pop("step"))
+                rows[step] = {name: float(cell) for name, cell in row.items() if cell}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"Expected {path} to hold a column 'step' and numbers, got trouble in line {reader.line_num}: "
+                    f"{error!r}. Mend the line, or move the file away."
+                ) from error
+    return dict(sorted(rows.items()))
+
+
+def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
+    """summary.json of a run; numbers that JSON has no word for (NaN, infinity) become null."""
+    text = json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n"
+    return write_whole(Path(run_dir) / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_report(run_dir: Path) -> Path:
+    """report.html of a run: one file with everything inside, from whatever the folder holds so far."""
+    html = report_html(Path(run_dir), read_metrics(run_dir))
+    return write_whole(Path(run_dir) / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+
+
+def to_picture(image: torch.Tensor) -> Image.Image:
+    """(3, H, W) in [0, 1] as a PIL picture of the same size."""
+    pixels = torch.nan_to_num(image.detach().float().cpu(), nan=0.0).clamp(0, 1)
+    return Image.fromarray((pixels * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def draw_grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Equal pictures in a nearly square grid on white, each above its caption."""
+    pictures = [_readable_size(picture) for picture in pictures]
+    font = ImageFont.load_default(size=_FONT_SIZE)
+    width, height = pictures[0].size
+    line_height = sum(font.getmetrics())
+    texts = [_wrap(caption, font, width) for caption in captions]
+    text_height = line_height * max(len(lines) for lines in texts)
+    columns = math.ceil(math.sqrt(len(pictures)))
+    rows = math.ceil(len(pictures) / columns)
+    cell = (width + _MARGIN, height + text_height + _MARGIN)
+    grid = Image.new("RGB", (columns * cell[0] + _MARGIN, rows * cell[1] + _MARGIN), "white")
+    draw = ImageDraw.Draw(grid)
+    for index, (picture, lines) in enumerate(zip(pictures, texts, strict=True)):
+        left = _MARGIN + index % columns * cell[0]
+        top = _MARGIN + index // columns * cell[1]
+        grid.paste(picture, (left, top))
+        for number, line in enumerate(lines):
+            draw.text((left, top + height + number * line_height), line, fill="black", font=font)
+    return grid
+
+
+def _readable_size(picture: Image.Image) -> Image.Image:
+    side = max(picture.size)
+    if side < _TINY:
+        factor = math.ceil(_TINY / side)
+        return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    if side > _LARGE:
+        scale = _LARGE / side
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        return picture.resize(size, Image.Resampling.LANCZOS)
+    return picture
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    # Control characters and line breaks would draw boxes or move the text over the neighbouring pictures.
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    lines: list[str] = []
+    while text and len(lines) < _LINES:
+        fits = next(n for n in range(min(len(text), width), 0, -1) if n == 1 or font.getlength(text[:n]) <= width)
+        cut = fits if fits == len(text) else text.rfind(" ", 1, fits + 1)
+        cut = fits if cut < 1 else cut  # a word longer than the line is broken
+        lines.append(text[:cut])
+        text = text[cut:].lstrip()
+    if text:
+        last = lines[-1]
+        while last and font.getlength(last + "…") > width:
+            last = last[:-1]
+        lines[-1] = last + "…"
+    return lines or [""]
+
+
+def _shortest(value: float) -> str:
+    """The shortest text that reads back as the same number."""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

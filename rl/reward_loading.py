@@ -1,0 +1,124 @@
+"""Reward specs to one callable: a weighted sum whose parts are each logged alone.
+
+A reward is TRL's: `fn(images (B,3,H,W) float in [0,1], prompts: tuple[str], metadata: tuple) -> (rewards (B,), info)`.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rl.prompts import import_function
+
+RewardFunction = Callable[[torch.Tensor, tuple[str, ...], tuple[Any, ...]], Any]
+
+
+class NonFiniteRewardError(ValueError):
+    """A reward came out as NaN or infinite; carries the pictures, prompts and rewards of the batch."""
+
+    def __init__(self, message: str, images: torch.Tensor, prompts: tuple[str, ...], rewards: torch.Tensor) -> None:
+        super().__init__(message)
+        self.images, self.prompts, self.rewards = images, prompts, rewards
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One term of the sum."""
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+
+
+class RewardSet:
+    """Weighted sum of rewards.
+
+    Example:
+        >>> rewards = RewardSet([Reward("redness", lambda images, prompts, metadata: (images[:, 0].mean((1, 2)), {}))])
+        >>> total, parts = rewards(torch.rand(4, 3, 64, 64), ["a red circle"] * 4)
+    """
+
+    def __init__(self, rewards: Sequence[Reward]) -> None:
+        names = [reward.name for reward in rewards]
+        if len(set(names)) != len(names):
+            raise ValueError(f"rewards: expected different names, got {names}. Merge the weights of equal rewards.")
+        self.rewards = list(rewards)
+
+    @property
+    def names(self) -> list[str]:
+        """The terms' names, in order."""
+        return [reward.name for reward in self.rewards]
+
+    def __call__(self, images: torch.Tensor, prompts: Sequence[str]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Score pictures (B,3,H,W) in [0,1].
+
+        Returns:
+            total (B,) float32, and each term (B,) before its weight.
+
+        Raises:
+            ValueError: a reward returns another shape than (B,).
+            NonFiniteRewardError: a reward returns NaN or infinity.
+        """
+        prompts = tuple(prompts)
+        parts = {}
+        total = torch.zeros(len(prompts), device=images.device)
+        for reward in self.rewards:
+            result = reward.function(images, prompts, ({},) * len(prompts))
+            values = result[0] if isinstance(result, tuple) else result
+            values = torch.as_tensor(values, device=images.device).float()
+            if values.shape != (len(prompts),):
+                raise ValueError(
+                    f"Expected reward {reward.name!r} to return shape ({len(prompts)},), one number a picture, "
+                    f"got {tuple(values.shape)}."
+                )
+            bad = ~torch.isfinite(values)
+            if bad.any():
+                where = bad.nonzero().flatten().tolist()
+                raise NonFiniteRewardError(
+                    f"Expected finite rewards, got {values[bad].tolist()[:3]} from {reward.name!r} for "
+                    f"{len(where)} of {len(prompts)} pictures, first for prompt {prompts[where[0]]!r}. No update was "
+                    "made with them; look at the pictures, then at the reward.",
+                    images.detach(), prompts, values.detach(),
+                )
+            parts[reward.name] = values
+            total = total + reward.weight * values
+        return total, parts
+
+
+def load_rewards(
+    specs: Sequence[str], *, device: Any = None, resolve: Callable[[str], str] = str, field: str = "rewards"
+) -> RewardSet:
+    """Rewards from specs `module:function=weight` or `hyperalign:FOLDER_OR_HUB_ID=weight`; weight 1 if left out.
+
+    A reward is logged under its function's name, or under the last part of its folder's.
+
+    Args:
+        specs: one spec a reward.
+        device: where a HyperAlign model is put.
+        resolve: turns a folder name of the recipe into a path; the entry script knows what is packaged.
+        field: the config field, for messages.
+
+    Raises:
+        ValueError: malformed spec or weight, no such module or function.
+    """
+    return RewardSet([_load(spec, device, resolve, field) for spec in specs])
+
+
+def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str) -> Reward:
+    source, sign, weight_text = spec.rpartition("=")
+    if not sign:
+        source, weight_text = spec, "1"
+    try:
+        weight = float(weight_text)
+    except ValueError:
+        raise ValueError(f"{field}: expected a number after '=' in {spec!r}, got {weight_text!r}.") from None
+    if source.startswith("hyperalign:"):
+        from reward import HyperAlignReward
+
+        folder = source.removeprefix("hyperalign:")
+        function = HyperAlignReward.from_pretrained(resolve(folder), device=device).ddpo()
+        return Reward(re.split(r"[:/\\]", folder.rstrip("/\\"))[-1], function, weight)
+    function = import_function(source, field)
+    return Reward(source.partition(":")[2], function, weight)

@@ -1,0 +1,402 @@
+"""The one loop: prompts -> rollout -> rewards -> update -> evaluate -> checkpoint -> report.
+
+How rewards become a gradient is the update's business (`rl.ddpo_update`); the loop knows it by three methods.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate.utils import set_seed
+from tqdm.auto import tqdm
+
+from rl.checkpoints import find_checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rl.config import TrainConfig
+from rl.config_loading import write_yaml
+from rl.ema import MovingAverage
+from rl.evaluation import Evaluator, write_evaluation
+from rl.lora import add_lora, load_lora, save_lora
+from rl.policy import DiffusionPolicy, Trajectory, sample_seed
+from rl.prompts import epoch_prompts, load_prompts
+from rl.reporting import RunReporter, write_report, write_summary
+from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards
+from rl.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
+
+_GRID_PICTURES = 8
+_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass
+class Experience:
+    """An epoch's samples: this process's trajectory, everybody's rewards.
+
+    trajectory: N_local pictures; prompts, rewards: of all N pictures, prompt groups side by side; positions:
+    (N_local,) places of this process's pictures among the N.
+    """
+
+    trajectory: Trajectory
+    prompts: list[str]
+    rewards: torch.Tensor
+    positions: torch.Tensor
+
+
+class Update(Protocol):
+    """One way to turn rewards into optimiser steps; made as `Update(config, policy, accelerator, optimizer)`."""
+
+    def rollout(self, prompts: Sequence[str], seeds: Sequence[int], out: Trajectory, start: int) -> None:
+        """Sample into `out` from picture `start` on."""
+
+    def step(self, epoch: int, experience: Experience) -> dict[str, float]:
+        """Make the epoch's optimiser steps; returns metrics."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON state for the checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put it back."""
+
+
+class Trainer:
+    """Fine-tunes a pipeline's UNet with a LoRA and leaves a run folder.
+
+    Args:
+        config: the run's config.
+        pipeline: a `StableDiffusionPipeline`.
+        rewards: what is maximised.
+        prompts: training prompts.
+        update_class: how rewards become a gradient, e.g. `DDPOUpdate`.
+        eval_rewards: held-out rewards.
+        eval_prompts: evaluation prompts; None: the training prompts.
+
+    Example:
+        >>> Trainer(config, pipeline, rewards, prompts, DDPOUpdate).train()
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        pipeline: Any,
+        rewards: RewardSet,
+        prompts: Sequence[str],
+        update_class: Callable[..., Update],
+        *,
+        eval_rewards: RewardSet | None = None,
+        eval_prompts: Sequence[str] | None = None,
+        accelerator: Any = None,
+    ) -> None:
+        self.config, self.rewards, self.prompts = config, rewards, list(prompts)
+        if not rewards.rewards:
+            raise ValueError("rewards: expected at least one reward to maximise, got none. Set `rewards`.")
+        self.accelerator = accelerator or make_accelerator(config)
+        self.groups = config.check_groups(self.accelerator.num_processes)
+        set_seed(config.seed)
+        pipeline.to(self.accelerator.device)
+        if pipeline.unet.dtype != _DTYPES[config.mixed_precision]:
+            pipeline.to(_DTYPES[config.mixed_precision])
+        # Convolutions run faster so, on CPU (about 5 % of a rollout) and GPU; the values stay the same.
+        pipeline.unet.to(memory_format=torch.channels_last)
+        self.pipeline = pipeline
+        self.policy = DiffusionPolicy(
+            pipeline,
+            num_steps=config.sample_num_steps,
+            eta=config.sample_eta,
+            resolution=config.resolution,
+            negative_prompt=config.negative_prompts,
+        )
+        self.lora = add_lora(
+            pipeline.unet, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.lora_targets,
+            seed=config.seed,
+        )
+        self.optimizer = _make_optimizer(config, self.lora)
+        self.policy.trained_unet, prepared = self.accelerator.prepare(pipeline.unet, self.optimizer)
+        self.update = update_class(config, self.policy, self.accelerator, prepared)
+        self.average = MovingAverage(self.lora, config.ema_decay) if config.ema_decay else None
+        self.evaluator = Evaluator(
+            self.policy,
+            rewards,
+            eval_rewards or RewardSet([]),
+            eval_prompts or prompts,
+            seed=config.eval_seed,
+            batch_size=config.eval_batch_size,
+            process=(self.accelerator.process_index, self.accelerator.num_processes),
+            gather=_gather_rows if self.accelerator.num_processes > 1 else None,
+        )
+        self.run = Path(config.output_dir)
+        self.epoch = 0
+        self.train_seconds = 0.0
+
+    @classmethod
+    def from_config(
+        cls, config: TrainConfig, update_class: Callable[..., Update], *, resolve: Callable[[str], str] = str
+    ) -> "Trainer":
+        """Load what the config names, then build the trainer.
+
+        Args:
+            config: the run's config.
+            update_class: see the class.
+            resolve: turns a model or folder name of the recipe into a path; the entry script knows what is packaged.
+
+        Raises:
+            ValueError, FileNotFoundError: something that the config names is not there.
+        """
+        from diffusers import StableDiffusionPipeline
+
+        prompts = load_prompts(config.prompts)
+        eval_prompts = load_prompts(config.eval_prompts) if config.eval_prompts else None
+        accelerator = make_accelerator(config)
+        rewards = load_rewards(config.rewards, device=accelerator.device, resolve=resolve)
+        held_out = load_rewards(config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards")
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            resolve(config.model), safety_checker=None, requires_safety_checker=False,
+            dtype=_DTYPES[config.mixed_precision],
+        )
+        return cls(
+            config, pipeline, rewards, prompts, update_class,
+            eval_rewards=held_out, eval_prompts=eval_prompts, accelerator=accelerator,
+        )
+
+    def train(self) -> dict[str, Any]:
+        """Run the epochs that are left; returns what `summary.json` holds.
+
+        Raises:
+            NonFiniteRewardError: a reward was NaN or infinite; the pictures are in `failure/`, no update was made.
+        """
+        started = time.monotonic()
+        self._open_run()
+        before = self.train_seconds
+        epochs = range(self.epoch, self.config.num_epochs)
+        with tqdm(epochs, desc="epochs", unit="epoch", disable=not self.accelerator.is_main_process) as bar:
+            for epoch in bar:
+                metrics = self._run_epoch(epoch)
+                self.epoch = epoch + 1
+                if self.config.eval_freq and self.epoch % self.config.eval_freq == 0:
+                    metrics |= self._evaluate_now()
+                self.train_seconds = before + time.monotonic() - started
+                self._log(metrics)
+                bar.set_postfix(reward=f"{metrics['reward_mean']:.3f}")
+                out_of_time = self._out_of_time()
+                if self.epoch % self.config.save_freq == 0 or self.epoch == self.config.num_epochs or out_of_time:
+                    self._save_checkpoint()
+                if out_of_time:
+                    break
+        return self._close_run(before + time.monotonic() - started)
+
+    def _run_epoch(self, epoch: int) -> dict[str, float]:
+        clock = _Clock()
+        try:
+            experience, metrics = self._sample(epoch, clock)
+        except NonFiniteRewardError as error:
+            save_failure(self.run, self.accelerator.process_index, epoch, error)
+            raise
+        rate = self.config.learning_rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with clock("update"):
+            metrics |= self.update.step(epoch, experience)
+            if self.average:
+                self.average.update()
+        return metrics | {"learning_rate": rate} | clock.seconds
+
+    def _sample(self, epoch: int, clock: "_Clock") -> tuple[Experience, dict[str, float]]:
+        config, accelerator = self.config, self.accelerator
+        size, batches, world = config.sample_batch_size, config.sample_num_batches_per_epoch, accelerator.num_processes
+        drawn = epoch_prompts(self.prompts, self.groups, epoch, config.seed)
+        prompts = [prompt for prompt in drawn for _ in range(config.sample_group_size)]
+        trajectory = self.policy.empty_trajectory(size * batches, config.sample_guidance_scale)
+        positions = torch.arange(batches * world * size).view(batches, world, size)[:, accelerator.process_index]
+        with ThreadPoolExecutor(config.max_workers) as pool:
+            pending: list[Future] = []
+            for number, indices in enumerate(positions.tolist()):
+                texts, start = [prompts[i] for i in indices], number * size
+                with clock("rollout"):
+                    seeds = [sample_seed(config.seed, epoch, i) for i in indices]
+                    self.update.rollout(texts, seeds, trajectory, start)
+                with clock("decode"), torch.no_grad():
+                    images = self.policy.decode(trajectory.latents[-1, start : start + size])
+                if number == 0:
+                    self._save_grid(epoch, images, texts)
+                with clock("reward"):
+                    if config.async_reward_computation:
+                        pending.append(pool.submit(self._score, images, texts))
+                    else:
+                        pending.append(_done(self._score(images, texts)))
+            with clock("reward"):
+                scores = torch.cat([future.result() for future in pending])
+        scores = accelerator.gather(scores)
+        # Gathering puts process after process; the prompt groups run batch after batch across the processes.
+        scores = scores.view(world, batches, size, -1).transpose(0, 1).flatten(0, 2).cpu()
+        rewards = scores[:, 0]
+        means = scores.mean(0).tolist()
+        metrics = {"reward_mean": means[0], "reward_std": rewards.std(unbiased=False).item()}
+        metrics |= {f"reward/{name}": mean for name, mean in zip(self.rewards.names, means[1:], strict=True)}
+        metrics["pictures"] = float((epoch + 1) * len(rewards))
+        return Experience(trajectory, prompts, rewards, positions.flatten()), metrics
+
+    @torch.no_grad()
+    def _score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        total, parts = self.rewards(images, prompts)
+        return torch.stack([total, *parts.values()], dim=1)
+
+    @contextlib.contextmanager
+    def _best_weights(self) -> Iterator[None]:
+        with self.average.applied() if self.average else contextlib.nullcontext():
+            yield
+
+    def _evaluate_now(self) -> dict[str, float]:
+        with self._best_weights():
+            scores = self.evaluator.scores(self.config.eval_freq_num_prompts, self.config.sample_guidance_scale)
+        return {f"eval/{name}": scores.mean(name) for name in scores.columns}
+
+    def _out_of_time(self) -> bool:
+        limit = self.config.max_train_seconds
+        decision = [bool(limit) and self.train_seconds >= limit]
+        if self.accelerator.num_processes > 1:
+            # Clocks differ; every process must stop after the same epoch.
+            from accelerate.utils import broadcast_object_list
+
+            broadcast_object_list(decision)
+        return decision[0]
+
+    def _open_run(self) -> None:
+        resumed = find_checkpoint(Path(self.config.resume_from)) if self.config.resume_from else None
+        if self.accelerator.is_main_process:
+            prepare_run_folder(self.run, resumed)
+            write_yaml(self.config, self.run / "config.yaml")
+        self.accelerator.wait_for_everyone()
+        if resumed:
+            self._load_checkpoint(resumed)
+        main = self.accelerator.is_main_process
+        self.reporter = RunReporter(self.run, start_step=self.epoch) if main else None
+        start_trackers(self.accelerator, self.config)
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        metrics = metrics | {"seconds": self.train_seconds}
+        if self.reporter:
+            self.reporter.log(self.epoch, metrics)
+        self.accelerator.log(metrics, step=self.epoch)
+
+    def _save_grid(self, epoch: int, images: torch.Tensor, prompts: list[str]) -> None:
+        number = epoch + 1
+        due = number in (1, self.config.num_epochs) or number % self.config.grid_freq == 0
+        if not self.reporter or not due:
+            return
+        # Different prompts where the batch has them.
+        order = sorted(range(len(prompts)), key=lambda i: prompts[:i].count(prompts[i]))[:_GRID_PICTURES]
+        images, captions = images[order].float().cpu(), [prompts[i] for i in order]
+        self.reporter.save_grid(f"epoch_{number:06d}", images, captions)
+        for tracker in self.accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"samples": images.permute(0, 2, 3, 1).numpy()}, step=number, **layout)
+
+    def _save_checkpoint(self) -> None:
+        if self.accelerator.is_main_process:
+            tensors, values = optimizer_tensors(self.optimizer)
+            tensors["random.torch"] = torch.get_rng_state()
+            state = {
+                "epoch": self.epoch,
+                "train_seconds": self.train_seconds,
+                "optimizer": values,
+                "update": self.update.state_dict(),
+                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
+            }
+            if self.average:
+                state["average_updates"] = self.average.updates
+                tensors |= {f"average.{i}": shadow for i, shadow in enumerate(self.average.shadow)}
+
+            def write_rest(folder: Path) -> None:
+                save_lora(self.policy.unet, type(self.pipeline), folder)
+                write_yaml(self.config, folder / "config.yaml")
+
+            save_checkpoint(
+                self.run, self.epoch, tensors=tensors, state=state, write_rest=write_rest,
+                keep=self.config.num_checkpoint_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def _load_checkpoint(self, folder: Path) -> None:
+        tensors, state = load_checkpoint(folder)
+        load_lora(self.policy.unet, type(self.pipeline), folder)
+        restore_optimizer(self.optimizer, tensors, state["optimizer"])
+        self.update.load_state_dict(state["update"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average and "average_updates" in state:
+            self.average.updates = state["average_updates"]
+            self.average.shadow = [
+                tensors[f"average.{i}"].to(shadow.device) for i, shadow in enumerate(self.average.shadow)
+            ]
+        torch.set_rng_state(tensors["random.torch"])
+        self.epoch, self.train_seconds = state["epoch"], state["train_seconds"]
+
+    def _close_run(self, seconds: float) -> dict[str, Any]:
+        started = time.monotonic()
+        summary: dict[str, Any] = {"epochs": self.epoch, "train_seconds": round(seconds, 1)}
+        with self._best_weights():
+            if self.accelerator.is_main_process:
+                save_lora(self.policy.unet, type(self.pipeline), self.run)
+            if self.config.eval_at_end:
+                summary |= self._compare()
+        if self.accelerator.is_main_process:
+            summary["seconds"] = round(seconds + time.monotonic() - started, 1)
+            write_summary(self.run, summary)
+            write_report(self.run)
+        self.accelerator.end_training()
+        return summary
+
+    def _compare(self) -> dict[str, Any]:
+        config, main = self.config, self.accelerator.is_main_process
+        total = 2 * len(config.eval_guidance_scales) * config.eval_num_prompts // self.accelerator.num_processes
+        with tqdm(total=total, desc="evaluation", unit="picture", disable=not main) as bar:
+            comparison = self.evaluator.compare(config.eval_num_prompts, config.eval_guidance_scales, bar.update)
+        if main:
+            write_evaluation(self.run, self.evaluator, comparison)
+            tqdm.write(comparison.table())
+        return comparison.summary()
+
+
+class _Clock:
+    """Seconds spent in each part of an epoch."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        key = f"seconds/{part}"
+        self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
+
+
+def _done(value: Any) -> Future:
+    future: Future = Future()
+    future.set_result(value)
+    return future
+
+
+def _gather_rows(rows: list) -> list:
+    from accelerate.utils import gather_object
+
+    return gather_object(rows)
+
+
+def _make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    optimizer_class: Any = torch.optim.AdamW
+    if config.train_use_8bit_adam:
+        try:
+            from bitsandbytes.optim import AdamW8bit as optimizer_class
+        except ImportError as error:
+            raise ImportError("train_use_8bit_adam needs bitsandbytes: `pip install bitsandbytes`.") from error
+    return optimizer_class(
+        parameters,
+        lr=config.train_learning_rate,
+        betas=(config.train_adam_beta1, config.train_adam_beta2),
+        weight_decay=config.train_adam_weight_decay,
+        eps=config.train_adam_epsilon,
+    )

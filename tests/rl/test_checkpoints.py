@@ -1,0 +1,83 @@
+import pytest
+import torch
+
+from rl.checkpoints import (
+    find_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    write_text,
+)
+
+
+def save(run, number, keep=2, **changes):
+    values = dict(tensors={"a": torch.arange(3)}, state={"epoch": number}, write_rest=lambda folder: None)
+    return save_checkpoint(run, number, keep=keep, **(values | changes))
+
+
+def test_round_trip_and_limit(tmp_path):
+    for number in (2, 9, 10):
+        save(tmp_path, number)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint_9", "checkpoint_10"]
+    assert find_checkpoint(tmp_path).name == "checkpoint_10"
+    assert find_checkpoint(tmp_path / "checkpoints" / "checkpoint_9").name == "checkpoint_9"
+    tensors, state = load_checkpoint(find_checkpoint(tmp_path))
+    assert torch.equal(tensors["a"], torch.arange(3)) and state == {"epoch": 10}
+    save(tmp_path, 10, state={"epoch": 10, "again": True})
+    assert load_checkpoint(find_checkpoint(tmp_path))[1]["again"]
+
+
+def test_an_interrupted_save_leaves_the_last_one(tmp_path):
+    save(tmp_path, 1)
+
+    def fail(folder):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        save(tmp_path, 2, write_rest=fail)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["checkpoint_1"]
+    save(tmp_path, 2)
+    assert find_checkpoint(tmp_path).name == "checkpoint_2"
+
+
+def test_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="checkpoint_N"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match="training_state"):
+        load_checkpoint(tmp_path)
+
+
+def test_text_is_written_whole(tmp_path):
+    write_text(tmp_path / "new" / "a.txt", "ü")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+def test_optimizer_goes_on_bit_for_bit():
+    def step(weight, optimizer, number):
+        weight.grad = torch.full((4,), float(number))
+        optimizer.step()
+
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    for number in range(3):
+        step(weight, optimizer, number)
+    tensors, values = optimizer_tensors(optimizer)
+    other = torch.nn.Parameter(weight.detach().clone())
+    restored = torch.optim.AdamW([other], lr=0.1)
+    restore_optimizer(restored, {name: tensor.clone() for name, tensor in tensors.items()}, values)
+    for number in (5, -2):
+        step(weight, optimizer, number)
+        step(other, restored, number)
+    assert torch.equal(weight, other)
+
+
+def test_optimizer_of_another_size_is_refused():
+    small = torch.nn.Parameter(torch.ones(1))
+    small.grad = torch.ones(1)
+    optimizer = torch.optim.AdamW([small])
+    optimizer.step()
+    other = torch.optim.AdamW([torch.nn.Parameter(torch.ones(1)) for _ in range(2)])
+    with pytest.raises(ValueError, match="2 parameters, got 1"):
+        restore_optimizer(other, *optimizer_tensors(optimizer))

@@ -1,0 +1,97 @@
+import itertools
+import math
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from rl.ddim import ddim_steps, log_prob, step_mean
+
+KINDS = ("epsilon", "v_prediction", "sample")
+SPACINGS = ("leading", "linspace", "trailing")
+
+
+def make_scheduler(**changes):
+    return DDIMScheduler(**({"beta_schedule": "scaled_linear", "clip_sample": False} | changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "spacing", "offset", "to_one", "clip"),
+    [
+        *itertools.product(KINDS, SPACINGS, (0, 1), (True, False), (False,)),
+        *((kind, "leading", 0, True, True) for kind in KINDS),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 5e-4)])
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+def test_step_equals_diffusers(kind, spacing, offset, to_one, clip, eta, dtype, tolerance):
+    scheduler = make_scheduler(
+        prediction_type=kind, timestep_spacing=spacing, steps_offset=offset, set_alpha_to_one=to_one,
+        clip_sample=clip,
+    )
+    # In float32 diffusers loses up to 1e-4 to cancellation in 1 - a_s - sigma^2; in float64 both must agree.
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(dtype)
+    scheduler.final_alpha_cumprod = scheduler.final_alpha_cumprod.to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    latents, output, noise = (torch.randn(2, 4, 8, 8, generator=generator, dtype=dtype) for _ in range(3))
+    for step in ddim_steps(scheduler, 7, eta):
+        ours = step_mean(step, output, latents) + step.sigma * noise
+        theirs = scheduler.step(output, step.timestep, latents, eta=eta, variance_noise=noise).prev_sample
+        if not torch.isfinite(theirs).all():  # diffusers' root of a rounding-negative number
+            assert torch.isfinite(ours).all()
+            continue
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["v_prediction", "sample"])
+@pytest.mark.parametrize("clip", [False, True])
+def test_zero_terminal_snr_is_finite(kind, clip):
+    scheduler = make_scheduler(
+        prediction_type=kind, timestep_spacing="trailing", rescale_betas_zero_snr=True, clip_sample=clip
+    )
+    steps = ddim_steps(scheduler, 10, 1.0)
+    assert steps[0].signal == 0.0
+    for step in steps:
+        latents, output = torch.randn(2, 4, 8, 8), torch.randn(2, 4, 8, 8)
+        assert torch.isfinite(step_mean(step, output, latents)).all()
+        assert math.isfinite(step.sigma)
+
+
+def test_epsilon_with_zero_terminal_snr_is_refused():
+    scheduler = make_scheduler(timestep_spacing="trailing", rescale_betas_zero_snr=True)
+    with pytest.raises(ValueError, match="zero terminal SNR"):
+        ddim_steps(scheduler, 10, 1.0)
+
+
+def test_thresholding_is_refused():
+    with pytest.raises(ValueError, match="thresholding=False"):
+        ddim_steps(make_scheduler(thresholding=True), 10, 1.0)
+
+
+def test_unknown_prediction_type_is_refused():
+    step = ddim_steps(make_scheduler(prediction_type="flow"), 10, 1.0)[0]
+    with pytest.raises(ValueError, match="'flow'"):
+        step_mean(step, torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2))
+
+
+def test_log_prob_is_the_mean_of_normal_log_prob():
+    step = ddim_steps(make_scheduler(), 10, 1.0)[3]
+    mean, there = torch.randn(5, 4, 8, 8), torch.randn(5, 4, 8, 8)
+    expected = torch.distributions.Normal(mean, step.sigma).log_prob(there).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(log_prob(step, mean, there), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_last_step_has_no_density():
+    steps = ddim_steps(make_scheduler(set_alpha_to_one=True), 10, 1.0)
+    assert [step.is_stochastic for step in steps] == [True] * 9 + [False]
+    with pytest.raises(ValueError, match="stochastic step"):
+        log_prob(steps[-1], torch.zeros(1, 4, 2, 2), torch.zeros(1, 4, 2, 2))
+    assert not any(step.is_stochastic for step in ddim_steps(make_scheduler(), 10, 0.0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_output_sensitivity_is_the_slope_over_sigma(kind):
+    for step in ddim_steps(make_scheduler(prediction_type=kind), 10, 1.0)[:-1]:
+        output = torch.zeros(1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+        step_mean(step, output, torch.ones(1, 1, 1, 1, dtype=torch.float64)).sum().backward()
+        assert step.output_sensitivity == pytest.approx(output.grad.abs().item() / step.sigma, rel=1e-9)

@@ -1,0 +1,64 @@
+import pytest
+
+from rl.prompts import epoch_prompts, import_function, load_prompts
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "prompt_source.py").write_text(
+        "def some(): return ('a', 'b')\ndef none(): return []\ndef numbers(): return [1]\nlist_ = ['a']\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_file(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a red circle\n\n  ein grüner Kreis \n", encoding="utf-8")
+    assert load_prompts(str(path)) == ["a red circle", "ein grüner Kreis"]
+
+
+def test_function(module):
+    assert load_prompts("prompt_source:some") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("", "got nothing"),
+        ("prompt_source:none", "at least one prompt"),
+        ("prompt_source:numbers", "got 1 (int)"),
+        ("prompt_source:other", "has no function 'other'"),
+        ("prompt_source:list_", "has no function 'list_'"),
+        ("no_such_module:f", "No module named 'no_such_module'"),
+        (":f", "expected module:function, got ':f'"),
+    ],
+)
+def test_bad_sources(module, spec, message):
+    with pytest.raises(ValueError) as caught:
+        load_prompts(spec)
+    assert message in str(caught.value)
+
+
+def test_missing_file():
+    with pytest.raises(FileNotFoundError, match="nowhere.txt"):
+        load_prompts("nowhere.txt")
+
+
+def test_import_function_names_the_field():
+    with pytest.raises(ValueError, match="^rewards: "):
+        import_function("nothing", "rewards")
+
+
+def test_every_prompt_once_before_any_comes_again():
+    prompts = [str(i) for i in range(7)]
+    drawn = [prompt for epoch in range(7) for prompt in epoch_prompts(prompts, 3, epoch, seed=0)]
+    for lap in range(3):
+        assert sorted(drawn[7 * lap : 7 * lap + 7]) == prompts
+    assert drawn[:7] != drawn[7:14]
+
+
+def test_a_function_of_seed_and_epoch_alone():
+    prompts = [str(i) for i in range(100)]
+    assert epoch_prompts(prompts, 10, 5, seed=1) == epoch_prompts(prompts, 10, 5, seed=1)
+    assert epoch_prompts(prompts, 10, 5, seed=1) != epoch_prompts(prompts, 10, 5, seed=2)
+    assert len(epoch_prompts(["only"], 4, 0, seed=0)) == 4

@@ -1,0 +1,87 @@
+import sys
+import types
+
+import pytest
+import torch
+
+from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet, load_rewards
+
+IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+PROMPTS = ["a", "b", "c"]
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "reward_source.py").write_text(
+        "def red(images, prompts, metadata):\n"
+        "    assert isinstance(prompts, tuple) and metadata == ({},) * len(prompts)\n"
+        "    return images[:, 0].mean((1, 2)), {}\n"
+        "def length(images, prompts, metadata): return [len(p) for p in prompts]\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_weighted_sum_and_parts(module):
+    rewards = load_rewards(["reward_source:red=2", "reward_source:length"])
+    total, parts = rewards(IMAGES, PROMPTS)
+    assert rewards.names == ["red", "length"]
+    torch.testing.assert_close(parts["red"], IMAGES[:, 0].mean((1, 2)))
+    torch.testing.assert_close(total, 2 * parts["red"] + 1)
+
+
+def test_hyperalign_folder_is_resolved(monkeypatch):
+    seen = {}
+
+    class Stub:
+        @classmethod
+        def from_pretrained(cls, folder, device=None):
+            seen.update(folder=folder, device=device)
+            return cls()
+
+        def ddpo(self):
+            return lambda images, prompts, metadata: (torch.ones(len(prompts)), {})
+
+    stub = types.ModuleType("reward")
+    stub.HyperAlignReward = Stub
+    monkeypatch.setitem(sys.modules, "reward", stub)
+    names = load_rewards(["hyperalign:models/one/", "hyperalign:someone/two=2"]).names
+    assert names == ["one", "two"]
+    rewards = load_rewards(["hyperalign:tinyworld:x=0.5"], device="cpu", resolve=lambda name: f"/weights/{name}")
+    assert rewards.names == ["x"]
+    assert rewards(IMAGES, PROMPTS)[0].tolist() == [0.5] * 3
+    assert seen == {"folder": "/weights/tinyworld:x", "device": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("reward_source:red=much", "expected a number after '=' in 'reward_source:red=much', got 'much'"),
+        ("reward_source:blue", "has no function 'blue'"),
+        ("reward_source", "expected module:function"),
+    ],
+)
+def test_bad_specs(module, spec, message):
+    with pytest.raises(ValueError) as caught:
+        load_rewards([spec])
+    assert message in str(caught.value)
+
+
+def test_same_name_twice(module):
+    with pytest.raises(ValueError, match="different names"):
+        load_rewards(["reward_source:red", "reward_source:red=2"])
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 1)])
+def test_wrong_shape(shape):
+    rewards = RewardSet([Reward("odd", lambda images, prompts, metadata: (torch.zeros(shape), {}))])
+    with pytest.raises(ValueError, match=r"'odd' to return shape \(3,\)"):
+        rewards(IMAGES, PROMPTS)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_non_finite(value):
+    rewards = RewardSet([Reward("bad", lambda images, prompts, metadata: (torch.tensor([0.0, value, 1.0]), {}))])
+    with pytest.raises(NonFiniteRewardError, match="1 of 3 pictures, first for prompt 'b'") as caught:
+        rewards(IMAGES, PROMPTS)
+    assert caught.value.prompts == ("a", "b", "c")
+    assert caught.value.images.shape == IMAGES.shape

@@ -1,0 +1,87 @@
+"""Every recipe in configs/ trains, shrunk to a tiny random pipeline of the same class; the commands start."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from rl.config import DDPOConfig
+from rl.config_loading import load_config
+from rl.ddpo_update import DDPOUpdate
+from rl.prompts import load_prompts
+from rl.reward_loading import Reward, RewardSet
+from rl.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+DDPO_RECIPES = sorted((ROOT / "configs").glob("ddpo_*.yaml"))
+LAUNCHER = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file"]
+LAUNCHER.append("configs/accelerate/one_process.yaml")
+
+# What a CPU cannot afford; everything else stays as the recipe has it.
+SMALL = {
+    "resolution": "16", "mixed_precision": "no", "num_epochs": "1", "num_threads": "1", "log_with": "none",
+    "sample_num_steps": "3", "sample_batch_size": "4", "sample_num_batches_per_epoch": "2", "sample_group_size": "4",
+    "train_batch_size": "4", "train_gradient_accumulation_steps": "1", "lora_rank": "2",
+    "eval_num_prompts": "4", "eval_freq": "1", "eval_freq_num_prompts": "2", "eval_batch_size": "2",
+}  # fmt: skip
+
+
+def brightness(images, prompts, metadata):
+    """Stands for the recipe's reward models."""
+    return images.mean((1, 2, 3)), {}
+
+
+def test_there_are_recipes_and_each_is_tested():
+    assert DDPO_RECIPES
+    assert sorted((ROOT / "configs").glob("*.yaml")) == DDPO_RECIPES
+
+
+@pytest.mark.parametrize("path", DDPO_RECIPES, ids=lambda path: path.name)
+def test_the_recipe_itself_is_valid(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config = load_config(DDPOConfig, ["--config", str(path)])
+    assert config.check_groups(num_processes=1) >= 2
+    train, held_out = load_prompts(config.prompts), load_prompts(config.eval_prompts)
+    assert len(train) >= config.check_groups(num_processes=1)
+    assert not set(train) & set(held_out)
+    for spec in [*config.rewards, *config.eval_rewards]:
+        assert spec.startswith("hyperalign:") and float(spec.partition("=")[2] or "1") > 0
+
+
+@pytest.mark.parametrize("path", DDPO_RECIPES, ids=lambda path: path.name)
+def test_one_step_of_the_recipe(path, tiny_pipeline, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    overrides = [text for name, value in SMALL.items() for text in (f"--{name}", value)]
+    run = tmp_path / "run"
+    config = load_config(DDPOConfig, ["--config", str(path), "--output_dir", str(run), *overrides])
+    rewards = RewardSet([Reward("brightness", brightness)])
+    before = {name: weight.clone() for name, weight in tiny_pipeline.unet.state_dict().items()}
+    trainer = Trainer(
+        config, tiny_pipeline, rewards, load_prompts(config.prompts), DDPOUpdate,
+        eval_rewards=rewards, eval_prompts=load_prompts(config.eval_prompts),
+    )  # fmt: skip
+    summary = trainer.train()
+    after = tiny_pipeline.unet.state_dict()
+    assert all(torch.equal(weight, after[name]) for name, weight in before.items() if name in after)
+    assert any("lora_B" in name and weight.abs().max() > 0 for name, weight in after.items())
+    assert math.isfinite(summary["reward_lora"])
+    for name in ("config.yaml", "metrics.csv", "summary.json", "report.html", "pytorch_lora_weights.safetensors"):
+        assert (run / name).is_file(), name
+    kept = yaml.safe_load((run / "config.yaml").read_text())
+    assert kept["train_learning_rate"] == yaml.safe_load(path.read_text())["train_learning_rate"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[*LAUNCHER, "rl/ddpo_train.py"], [sys.executable, "-m", "rl.ddpo_train"], [sys.executable, "rl/ddpo_train.py"]],
+    ids=["accelerate launch", "python -m", "python"],
+)
+def test_help_works_from_the_root(command):
+    done = subprocess.run([*command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "--train_clip_range" in done.stdout and "--output_dir" in done.stdout
+    assert "were not passed" not in done.stderr, "accelerate had to guess"

@@ -28,10 +28,10 @@ from tinyworld.stable_diffusion import (
 )
 
 SEED = 0
-STEPS = {"autoencoder": 2500, "denoiser": 9000, "dual_encoder": 3200, "decoder": 1500}
+STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "head", "measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
-_POOL = 100_000  # scenes that the denoiser sees
+_POOL = 60_000  # scenes that the denoiser sees
 
 
 class Pretraining:

@@ -54,7 +54,8 @@ def test_text_and_prompt_are_inverse():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a orange circle", "two red circle", "a red circles", "two red circles and a blue square", "red circle"]
+    "text",
+    ["", "a orange circle", "two red circle", "a red circles", "two red circles and a blue square", "red circle"],
 )
 def test_text_outside_the_grammar_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="a red circle left of a blue square"):

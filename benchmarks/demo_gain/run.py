@@ -1,0 +1,84 @@
+"""Does the demo's recipe raise the oracle's held-out score? One row of results.csv a run.
+
+python benchmarks/demo_gain/run.py --name demo --seeds 0 1 2 3 4 5
+python benchmarks/demo_gain/run.py --name shuffled --seeds 0 -- --rewards benchmarks.demo_gain.shuffled:shuffled_reward
+python benchmarks/demo_gain/run.py --name one_hour --seeds 0 -- --num_epochs 900
+
+What follows ``--`` goes to rl/ddpo_train.py. A run is not repeated when its row is there.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results.csv")
+COLUMNS = (
+    "name", "seed", "overrides", "epochs", "train_seconds", "seconds", "n_prompts", "reward_base", "reward_lora",
+    "oracle_base", "oracle_lora", "oracle_gain", "oracle_gain_low", "oracle_gain_high", "guidance_base",
+    "guidance_lora",
+)  # fmt: skip
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, help="names the recipe in the table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
+    parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
+    arguments = parser.parse_args()
+    for seed in arguments.seeds:
+        rows = read_rows()
+        if any(row["name"] == arguments.name and row["seed"] == str(seed) for row in rows):
+            print(f"{arguments.name} seed {seed}: already in {RESULTS.name}")
+            continue
+        row = {"name": arguments.name, "seed": seed, "overrides": " ".join(arguments.overrides)}
+        row |= run(arguments.name, seed, arguments.overrides, arguments.keep)
+        write_rows([*read_rows(), row])
+        print(json.dumps(row, indent=2), flush=True)
+
+
+def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
+    """Trains and evaluates once; returns the summary's columns."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (keep or Path(scratch)) / f"{name}_{seed}"
+        command = [sys.executable, "-m", "rl.ddpo_train", "--output_dir", str(folder), "--seed", str(seed), *overrides]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        summary = json.loads((folder / "summary.json").read_text())
+    low, high = summary.pop("oracle_gain_ci")
+    summary |= {"oracle_gain_low": low, "oracle_gain_high": high}
+    return {key: summary[key] for key in COLUMNS if key in summary}
+
+
+def read_rows() -> list[dict]:
+    """The rows of results.csv."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(rows: list[dict]) -> None:
+    """Writes results.csv whole."""
+    partial = RESULTS.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _short(row.get(key, "")) for key in COLUMNS})
+    os.replace(partial, RESULTS)
+
+
+def _short(value):
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""The control: the demo's reward, dealt out at random within the batch. Nothing can be learned from it."""
+
+from functools import lru_cache
+
+import torch
+
+from reward import HyperAlignReward
+from tinyworld import weights_path
+
+
+@lru_cache
+def _reward() -> HyperAlignReward:
+    return HyperAlignReward.from_pretrained(weights_path("hyperalign"))
+
+
+def shuffled_reward(images: torch.Tensor, prompts, metadata) -> tuple[torch.Tensor, dict]:
+    """HyperAlign's rewards of the batch in a random order; the order depends on the pictures alone."""
+    rewards = _reward()(images, list(prompts))
+    generator = torch.Generator().manual_seed(int(images.double().sum().item() * 1e6) % 2**63)
+    return rewards[torch.randperm(len(rewards), generator=generator)], {}

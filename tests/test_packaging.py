@@ -1,0 +1,135 @@
+"""The wheel holds what a user needs and nothing else: built, installed elsewhere, used from there."""
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {"attention_refine", "reward", "rl", "tinyworld"}
+
+
+def run(*command: str, cwd: Path, path: Path | None = None) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"PYTHONPATH": str(path)} if path else {}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    # From a copy: a build leaves build/ behind, and the next one would pack what was deleted since.
+    source = tmp_path_factory.mktemp("source") / "repo"
+    leave = shutil.ignore_patterns(".*", "models", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=leave)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", ".", cwd=source)
+    (path,) = (source / "out").glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    target = tmp_path_factory.mktemp("installed")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    run(*pip, str(wheel), cwd=target)
+    return target
+
+
+def python(code: str, installed: Path, tmp_path: Path) -> str:
+    """What `code` prints, run away from the repo with the installed folder first on the path."""
+    # An editable install of the repo is on the path too: make sure that it is not what was imported.
+    guard = f"""
+    import reward, rl, tinyworld
+    assert all(package.__file__.startswith({str(installed)!r}) for package in (reward, rl, tinyworld))
+    """
+    return run(sys.executable, "-c", textwrap.dedent(guard) + textwrap.dedent(code), cwd=tmp_path, path=installed)
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names}
+    assert top - PACKAGES == {next(name for name in top if name.endswith(".dist-info"))}
+    assert not [name for name in names if name.endswith((".pyc", ".tmp", ".pt", ".bin", ".pkl"))]
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_every_source_file_is_in_the_wheel(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    kept = {".py", ".yaml", ".typed", ".json", ".safetensors", ".txt", ".md"}
+    present = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix in kept and not any(part.startswith(".") for part in path.parts)
+    }
+    assert present and present <= packed, sorted(present - packed)
+
+
+def test_public_names_import_from_the_installed_wheel(installed, tmp_path):
+    code = """
+    for package in (reward, rl):
+        for name in package.__all__:
+            getattr(package, name)
+    from reward import HyperAlignReward
+    print(HyperAlignReward.__name__)
+    """
+    assert python(code, installed, tmp_path) == "HyperAlignReward\n"
+
+
+def test_console_scripts_resolve_and_show_help(installed, tmp_path):
+    (info,) = installed.glob("*.dist-info")
+    parsed = configparser.ConfigParser()
+    parsed.read(info / "entry_points.txt")
+    scripts = dict(parsed["console_scripts"])
+    assert scripts == {"hyperalign": "reward.cli:main", "hyperalign-ddpo": "rl.ddpo_train:main"}
+    for target in scripts.values():
+        module, function = target.split(":")
+        code = f"import sys, {module}; sys.argv = ['x', '--help']; {module}.{function}()"
+        assert "usage" in python(code, installed, tmp_path).lower()
+
+
+def test_the_recipe_and_the_weights_are_there(installed, tmp_path):
+    code = """
+    import pathlib, yaml
+    from tinyworld import weights_path
+    home = pathlib.Path(tinyworld.__file__).parent
+    assert yaml.safe_load((home / "ddpo.yaml").read_text())["model"] == "tinyworld:stable-diffusion"
+    assert (home / "weights" / "PROVENANCE.md").is_file()
+    for name in ("stable-diffusion", "open-clip", "hyperalign"):
+        folder = weights_path(name)
+        assert folder.is_relative_to(home) and list(folder.rglob("*.safetensors")), name
+    print("there")
+    """
+    assert python(code, installed, tmp_path) == "there\n"
+
+
+def test_the_built_in_reward_scores_from_the_installed_wheel(installed, tmp_path):
+    code = """
+    import PIL.Image, reward.cli
+    PIL.Image.new("RGB", (64, 64), "red").save("a.png")
+    raise SystemExit(reward.cli.main(["score", "a.png", "--prompt", "a red circle"]))
+    """
+    header, row = python(code, installed, tmp_path).splitlines()
+    assert header == "path,prompt,score" and row.startswith("a.png,a red circle,")
+
+
+def test_dependencies_are_pinned_without_a_place():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pinned = dict(line.split("==") for line in lines)
+    assert pinned["torch"] == "2.14.1" and pinned["torchvision"] == "0.29.1"
+    assert not [line for line in lines if "/" in line or "@" in line]
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    wanted = setup["options"]["install_requires"].split()
+    normal = {name.lower().replace("_", "-") for name in pinned}
+    missing = [want for want in wanted if want.split(">=")[0].lower().replace("_", "-") not in normal]
+    assert not missing, "every core dependency has a tested version"

@@ -1,0 +1,85 @@
+"""The shipped weights, through the libraries' own loaders: they are there, small, and as good as PROVENANCE.md says."""
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from reward import HyperAlignReward
+from tinyworld import weights_path
+from tinyworld.data import sample_pairs
+from tinyworld.dual_encoder import tokenize
+from tinyworld.hyperalign_head import measure_reward, rated_pairs
+from tinyworld.scenes import heldout_prompts
+from tinyworld.stable_diffusion import measure_autoencoder, measure_samples
+
+WEIGHTS = weights_path("open-clip").parent
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return StableDiffusionPipeline.from_pretrained(
+        weights_path("stable-diffusion"), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
+    )
+
+
+@pytest.fixture(scope="module")
+def reward():
+    return HyperAlignReward.from_pretrained(weights_path("hyperalign"))
+
+
+def test_an_unknown_name_is_refused():
+    with pytest.raises(ValueError, match="Expected one of stable-diffusion, open-clip, hyperalign"):
+        weights_path("../secrets")
+
+
+def test_weights_are_small_safetensors_with_provenance():
+    files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30e6
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
+    assert "python -m tinyworld.pretrain" in (WEIGHTS / "PROVENANCE.md").read_text()
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_autoencoder_keeps_the_facts(pipeline, held_out):
+    quality = measure_autoencoder(pipeline.vae, 256, held_out)
+    print(f"autoencoder, held_out={held_out}: {quality}")
+    assert quality["right"] >= 0.95 and quality["psnr"] > 28
+
+
+def test_guidance_makes_samples_of_held_out_prompts_better(pipeline):
+    prompts = heldout_prompts()[:96]
+    plain, guided = (measure_samples(pipeline, prompts, guidance) for guidance in (1.0, 4.0))
+    print(f"oracle on held-out prompts: guidance 1 {plain:.3f}, guidance 4 {guided:.3f}")
+    assert guided > plain > 0.3
+
+
+def test_open_clip_loads_the_encoder_and_its_tokenizer():
+    name = f"local-dir:{weights_path('open-clip')}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    texts = ["a red circle", "a red circle left of a blue square"]
+    assert torch.equal(tokenizer(texts), tokenize(texts))
+    assert model.encode_text(tokenizer(texts)).shape == (2, 96)
+
+
+def test_the_reward_orders_pairs_as_the_oracle_does_and_its_geometry_says_something(pipeline, reward):
+    pairs = rated_pairs(pipeline.vae, 7, 1000, held_out=True, noise=0.0)
+    measured = measure_reward(reward, *pairs)
+    print("reward on held-out scenes: " + ", ".join(f"{key} {value:.3f}" for key, value in measured.items()))
+    assert measured["spearman_reward"] > 0.6
+    assert measured["std_text_radius"] > 0.02
+    for quantity in ("distance", "exterior_angle", "half_aperture"):
+        assert abs(measured[f"cosine_and_{quantity}"]) < 0.98
+
+
+def test_the_reward_prefers_the_right_prompt_and_has_a_gradient(reward):
+    pictures, prompts = sample_pairs(np.random.default_rng(11), 16)
+    texts = [prompt.text for prompt in prompts]
+    pictures.requires_grad_()
+    right = reward(pictures, texts)
+    wrong = reward(pictures, texts[1:] + texts[:1])
+    assert right.mean() > wrong.mean() + 0.2
+    right.sum().backward()
+    assert torch.isfinite(pictures.grad).all() and pictures.grad.abs().sum() > 0

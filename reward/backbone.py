@@ -123,19 +123,19 @@ class Backbone(nn.Module):
         """Prompts -> features (B, D); from the cache where the text tower takes no gradient."""
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.text_parameters()):
             return self._encode_text(prompts)
+        # held while encoding too: Hugging Face's fast tokenizers raise "Already borrowed" from two threads
         with self._lock:
             found = {p: self._cache[p] for p in prompts if p in self._cache}
-        missing = [p for p in dict.fromkeys(prompts) if p not in found]
-        if missing:
-            # an inference-mode tensor in the cache could never take part in a later backward
-            with torch.inference_mode(False), torch.no_grad():
-                found.update(zip(missing, self._encode_text(missing).clone(), strict=True))
-        with self._lock:
+            missing = [p for p in dict.fromkeys(prompts) if p not in found]
+            if missing:
+                with torch.no_grad():
+                    found.update(zip(missing, self._encode_text(missing).clone(), strict=True))
             for prompt in dict.fromkeys(prompts):
                 self._cache[prompt] = found[prompt]
                 self._cache.move_to_end(prompt)
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
+        # the copy that stack makes can take part in a backward, even of features cached in inference mode
         return torch.stack([found[p] for p in prompts])
 
     def text_parameters(self):

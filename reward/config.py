@@ -48,6 +48,7 @@ class HyperAlignConfig:
     image_radius: float = _help("rho of an image of mean norm before training", 1.0)
     radius_low: float = _help("smooth lower bound of rho", 0.15)
     radius_high: float = _help("smooth upper bound of rho", 2.5)
+    radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0: as it is", 0.3)
 
     lambda_rank: float = _help("weight of the ranking loss", 0.1)
     lambda_ent: float = _help("weight of the entailment loss", 0.05)
@@ -61,7 +62,7 @@ class HyperAlignConfig:
             self._require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("curvature", "min_radius", "max_scale", "radius_low"):
             self._require(getattr(self, name) > 0, name, "positive")
-        for name in ("lambda_rank", "lambda_ent"):
+        for name in ("lambda_rank", "lambda_ent", "radius_spread"):
             self._require(getattr(self, name) >= 0, name, "zero or positive")
         self._require(0 <= self.contraction < 1, "contraction", "in [0, 1)")
         self._require(self.radius_high > self.radius_low, "radius_high", f"above radius_low = {self.radius_low}")

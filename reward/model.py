@@ -14,6 +14,8 @@ from reward.modulation import Modulation
 
 # width of the soft knees of the radius bound, in units of rho
 _KNEE = 0.1
+# beyond that a backbone's norms are constant for all purposes, and only rounding would be blown up
+_MAX_POWER = 20.0
 _INPUTS = {"none": 0, "cosine": 1, "geometry": 3}
 
 
@@ -49,9 +51,12 @@ def _inverse_smooth_bound(rho: float, low: float, high: float) -> float:
 class HyperAlign(nn.Module):
     """The HyperAlign head on un-normalised backbone features.
 
-    u = adapter(f);  s_base = cos(u_I, u_T);  v = smooth_bound(sigmoid(a0) a_max |u| / n) u/|u| with a0 and the mean
-    norm n per modality;  Z = standardised (sqrt(c) d, phi/pi, delta/(pi/2));  alpha, beta, gamma = M(Z);
-    score = gamma (alpha s_base + beta).
+    u = adapter(f);  s_base = cos(u_I, u_T);  v = smooth_bound(sigmoid(a0) a_max (|u| / n)^p) u/|u| with a0, the mean
+    norm n and the power p per modality;  Z = standardised (sqrt(c) d, phi/pi, delta/(pi/2));
+    alpha, beta, gamma = M(Z);  score = gamma (alpha s_base + beta).
+
+    The power is ours: towers that end in a layer norm give norms of a few per cent's spread, and with nearly constant
+    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`.
 
     Only gamma*alpha and gamma*beta are identifiable. Mean norms and the standardisation of Z are buffers, set by
     `calibrate`, never statistics of a batch: a pair's score does not depend on its neighbours. Untrained, the score is
@@ -78,6 +83,8 @@ class HyperAlign(nn.Module):
         self.modulation = Modulation(inputs, config.modulation_hidden)
         self.register_buffer("image_norm", torch.ones(()))
         self.register_buffer("text_norm", torch.ones(()))
+        self.register_buffer("image_power", torch.ones(()))
+        self.register_buffer("text_power", torch.ones(()))
         self.register_buffer("z_mean", torch.zeros(inputs))
         self.register_buffer("z_std", torch.ones(inputs))
 
@@ -98,6 +105,10 @@ class HyperAlign(nn.Module):
             if not (torch.isfinite(norm) and norm > 0):
                 raise ValueError(f"Expected finite, non-zero features to calibrate on but their mean norm is {norm}")
             buffer.copy_(norm)
+        for buffer, features in ((self.image_power, image_features), (self.text_power, text_features)):
+            log_norms = features.to(buffer).norm(dim=-1).clamp(min=1e-6).log()
+            spread = log_norms.std(correction=0).clamp(min=1e-6)
+            buffer.copy_((self.config.radius_spread / spread).clamp(1, _MAX_POWER))
         if self.z_mean.numel():
             z = self._raw_z(*self._geometry(*self.adapt(image_features, text_features)))
             self.z_mean.copy_(z.mean(0))
@@ -127,19 +138,19 @@ class HyperAlign(nn.Module):
             dtype = torch.promote_types(image.dtype, torch.float32)
             return image.to(dtype), text.to(dtype)
 
-    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor) -> Tensor:
+    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor) -> Tensor:
         config = self.config
         length = u.norm(dim=-1, keepdim=True)
         direction = u / torch.where(length > 0, length, 1.0)
-        radius = scale.sigmoid() * config.max_scale * length / norm
+        radius = scale.sigmoid() * config.max_scale * (length / norm) ** power
         rho = smooth_bound(radius, config.radius_low, config.radius_high)
         return direction * rho / math.sqrt(config.curvature)
 
     def _geometry(self, u_image: Tensor, u_text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Similarity, sqrt(c) d, phi, delta of adapted features."""
         config = self.config
-        v_image = self._lift(u_image, self.image_scale, self.image_norm)
-        v_text = self._lift(u_text, self.text_scale, self.text_norm)
+        v_image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power)
+        v_text = self._lift(u_text, self.text_scale, self.text_norm, self.text_power)
         similarity = cosine_similarity(u_image, u_text, dim=-1)
         distance = lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature)
         angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
@@ -157,8 +168,8 @@ class HyperAlign(nn.Module):
         """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
         u_image, u_text = self.adapt(image_features, text_features)
         root = math.sqrt(self.config.curvature)
-        image = self._lift(u_image, self.image_scale, self.image_norm).norm(dim=-1) * root
-        return image, self._lift(u_text, self.text_scale, self.text_norm).norm(dim=-1) * root
+        image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power).norm(dim=-1) * root
+        return image, self._lift(u_text, self.text_scale, self.text_norm, self.text_power).norm(dim=-1) * root
 
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), broadcasting -> output of shape (...)."""

@@ -4,7 +4,18 @@ import numpy as np
 import torch
 from torchvision.transforms.functional import gaussian_blur
 
-from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE, Kind, Prompt, sample_picture, sample_prompt
+from tinyworld.oracle import facts_that_hold
+from tinyworld.scenes import (
+    COLOURS,
+    RELATIONS,
+    SHAPES,
+    SIZE,
+    Kind,
+    Prompt,
+    SceneObject,
+    sample_picture,
+    sample_prompt,
+)
 
 
 def sample_pairs(rng: np.random.Generator, count: int, held_out: bool = False) -> tuple[torch.Tensor, list[Prompt]]:
@@ -32,6 +43,24 @@ def altered(prompt: Prompt, rng: np.random.Generator, seen_only: bool = True) ->
         other = _changed_once(prompt, rng)
         if other != prompt and other.first != other.second and not (seen_only and other.held_out):
             return other
+
+
+def share_that_holds(shown: Prompt, asked: Prompt) -> float:
+    """Share of the facts of `asked` that hold in a scene drawn for `shown`, without drawing it.
+
+    For prompts that `altered` makes: it asks for a relation only where the scene has one.
+    """
+    return float(np.mean(facts_that_hold(_bare_scene(shown), asked)))
+
+
+def _bare_scene(shown: Prompt) -> list[SceneObject]:
+    one = SceneObject(shown.first, 0.5, 0.5, 0.13)
+    if shown.second is None:
+        return [one] * shown.count
+    x, y = {"left of": (0.9, 0.5), "right of": (0.1, 0.5), "above": (0.5, 0.9), "below": (0.5, 0.1)}.get(
+        shown.relation, (0.5, 0.5)
+    )
+    return [one, SceneObject(shown.second, x, y, 0.13)]
 
 
 def _changed_once(prompt: Prompt, rng: np.random.Generator) -> Prompt:

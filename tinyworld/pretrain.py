@@ -10,8 +10,19 @@ import time
 from pathlib import Path
 
 import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 
-from tinyworld.dual_encoder import build_dual_encoder, measure_retrieval, save_dual_encoder, train_dual_encoder
+from reward import HyperAlignReward
+from tinyworld.dual_encoder import (
+    build_dual_encoder,
+    load_dual_encoder,
+    measure_retrieval,
+    save_dual_encoder,
+    train_dual_encoder,
+    train_on_ratings,
+)
+from tinyworld.generated import generated_pairs
 from tinyworld.hyperalign_head import measure_reward, rated_pairs, train_head
 from tinyworld.provenance import write_provenance
 from tinyworld.scenes import heldout_prompts, train_prompts
@@ -22,16 +33,18 @@ from tinyworld.stable_diffusion import (
     build_unet,
     measure_autoencoder,
     measure_samples,
+    save_pipeline,
     train_autoencoder,
     train_decoder,
     train_denoiser,
 )
 
 SEED = 0
-STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500}
-STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "head", "measure")
+STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500, "ratings": 600}
+STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
+_RATED = 10_000  # generated pictures that the made-up rater scores
 
 
 class Pretraining:
@@ -90,24 +103,33 @@ class Pretraining:
         torch.manual_seed(SEED)
         model = build_dual_encoder()
         minutes = train_dual_encoder(model, self.work, STEPS["dual_encoder"], SEED)
+        save_dual_encoder(model, self.work / "open-clip")
+        return minutes
+
+    def ratings(self) -> float:
+        """The finished generator draws, the made-up rater scores, the dual encoder learns from both."""
+        pipeline = StableDiffusionPipeline.from_pretrained(self.work / "denoiser", safety_checker=None)
+        pipeline.vae = self._vae("decoder")
+        save_pipeline(pipeline, self.weights / "stable-diffusion")
+        pictures, texts, scores, index = generated_pairs(self._pipeline(), _RATED, SEED + 1)
+        model = load_dual_encoder(self.work / "open-clip")
+        minutes = train_on_ratings(model, (pictures, texts, scores), self.work, STEPS["ratings"], SEED)
         save_dual_encoder(model, self.weights / "open-clip")
+        save_file({"pictures": pictures, "scores": scores, "index": index}, self.work / "rated.safetensors")
+        (self.work / "rated.json").write_text(json.dumps(texts))
         for name, held_out in (("seen", False), ("held_out", True)):
             self.note(f"retrieval_{name}", measure_retrieval(model.eval(), held_out))
         return minutes
 
     def head(self) -> None:
-        train_head(self.weights / "open-clip", self._vae("decoder"), self.weights / "hyperalign", SEED)
+        rated = load_file(self.work / "rated.safetensors")
+        texts = json.loads((self.work / "rated.json").read_text())
+        generated = (rated["pictures"], texts, rated["scores"], rated["index"])
+        train_head(self.weights / "open-clip", self._vae("decoder"), generated, self.weights / "hyperalign", SEED)
 
     def measure(self) -> None:
-        """Assembles the pipeline folder and measures everything that PROVENANCE.md tells."""
-        from diffusers import StableDiffusionPipeline
-
-        from reward import HyperAlignReward
-
-        pipeline = StableDiffusionPipeline.from_pretrained(self.work / "denoiser", safety_checker=None)
-        pipeline.vae = self._vae("decoder")
-        pipeline.to(torch.float16).save_pretrained(self.weights / "stable-diffusion")
-        pipeline = StableDiffusionPipeline.from_pretrained(self.weights / "stable-diffusion", dtype=torch.float32)
+        """Measures, on the stored weights, everything that PROVENANCE.md tells."""
+        pipeline = self._pipeline()
         self.note("autoencoder", {k: measure_autoencoder(pipeline.vae, 512, k == "held_out") for k in _SPLITS})
         seen, unseen = train_prompts()[::2], heldout_prompts()
         self.note(
@@ -117,12 +139,16 @@ class Pretraining:
         )  # fmt: skip
         reward = HyperAlignReward.from_pretrained(self.weights / "hyperalign")
         scored = {k: rated_pairs(pipeline.vae, 99, 2000, k == "held_out", noise=0.0) for k in _SPLITS}
+        drawn, texts, truth, index = generated_pairs(pipeline, 1000, 99, held_out=True)
+        scored["held_out, generated"] = (drawn[index], texts, truth)
         self.note("reward", {k: measure_reward(reward, *pairs) for k, pairs in scored.items()})
         write_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
 
-    def _vae(self, stage: str = "autoencoder"):
-        from diffusers import AutoencoderKL
+    def _pipeline(self) -> StableDiffusionPipeline:
+        folder = self.weights / "stable-diffusion"
+        return StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
 
+    def _vae(self, stage: str = "autoencoder"):
         return AutoencoderKL.from_pretrained(self.work / stage).eval().requires_grad_(False)
 
 

@@ -1,5 +1,7 @@
 """The tiny Stable Diffusion: built from the real classes, trained on right captions, saved as a pipeline folder."""
 
+import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -194,3 +196,21 @@ def build_pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder:
         image_encoder=None,
         requires_safety_checker=False,
     )
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Writes the pipeline's folder with fp16 weights that load as float32 unless another dtype is asked for."""
+    pipeline.to(torch.float16).save_pretrained(folder)
+    # transformers takes a model's dtype from its config: half a text encoder would meet a float32 U-Net.
+    _edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
+    # diffusers notes where a model was loaded from: a path of the training machine.
+    for path in ("model_index.json", "unet/config.json", "vae/config.json"):
+        _edit_json(folder / path, {})
+
+
+def _edit_json(path: Path, changes: dict) -> None:
+    values = json.loads(path.read_text()) | changes
+    values.pop("_name_or_path", None)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(partial, path)

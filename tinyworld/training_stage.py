@@ -81,9 +81,10 @@ def _swap(parameters: list, averaged: list) -> None:
 def _save(path: Path, parameters, averaged, optimizer, step: int, minutes: float) -> None:
     tensors = {}
     for index, (parameter, mean) in enumerate(zip(parameters, averaged, strict=True)):
-        state = optimizer.state[parameter]
+        state = optimizer.state[parameter]  # empty for a parameter that the loss does not reach
         tensors |= {f"{index}.weight": parameter.detach(), f"{index}.average": mean}
-        tensors |= {f"{index}.first": state["exp_avg"], f"{index}.second": state["exp_avg_sq"]}
+        tensors[f"{index}.first"] = state.get("exp_avg", torch.zeros_like(mean))
+        tensors[f"{index}.second"] = state.get("exp_avg_sq", torch.zeros_like(mean))
     tensors = {key: value.contiguous() for key, value in tensors.items()}
     partial = path.with_suffix(".partial")
     save_file(tensors, partial, metadata={"state": json.dumps({"step": step, "minutes": minutes})})

@@ -43,12 +43,12 @@ def test_score_follows_the_formula(seed):
     u_image, u_text = model.adapt(image, text)
     torch.testing.assert_close(output.similarity, torch.nn.functional.cosine_similarity(u_image, u_text))
 
-    def lift(u, a0, norm):
-        rho = smooth_bound(a0.sigmoid() * 2 * u.norm(dim=-1) / norm, 0.15, 2.5)
+    def lift(u, a0, norm, power):
+        rho = smooth_bound(a0.sigmoid() * 2 * (u.norm(dim=-1) / norm) ** power, 0.15, 2.5)
         return rho[:, None] * u / u.norm(dim=-1, keepdim=True)
 
-    v_image = lift(u_image, model.image_scale, model.image_norm)
-    v_text = lift(u_text, model.text_scale, model.text_norm)
+    v_image = lift(u_image, model.image_scale, model.image_norm, model.image_power)
+    v_text = lift(u_text, model.text_scale, model.text_norm, model.text_power)
     torch.testing.assert_close(output.distance, lorentz.distance(v_text, v_image))
     torch.testing.assert_close(output.exterior_angle, lorentz.exterior_angle(v_text, v_image))
     torch.testing.assert_close(output.half_aperture, lorentz.half_aperture(v_text))
@@ -181,3 +181,22 @@ def test_bad_shapes():
         model.calibrate(image[:0], text[:0])
     with pytest.raises(ValueError, match="Expected finite, non-zero features to calibrate on"):
         model.calibrate(0 * image, text)
+
+
+def test_calibration_spreads_nearly_constant_norms_and_leaves_wide_ones(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    direction = torch.nn.functional.normalize(torch.randn(500, 8, generator=generator), dim=-1)
+    narrow = direction * (1 + 0.03 * torch.randn(500, 1, generator=generator))
+    wide = direction * torch.exp(torch.randn(500, 1, generator=generator))
+    model = HyperAlign(HyperAlignConfig(embed_dim=8, radius_spread=0.3))
+    model.calibrate(narrow, wide)
+    assert model.image_power == pytest.approx(0.3 / narrow.norm(dim=-1).log().std(correction=0).item(), rel=1e-4)
+    assert model.text_power == 1
+    radius = model.radii(narrow, wide)[0].detach()
+    assert radius.std() > 0.2 and abs(radius.mean() - 1.0) < 0.1
+    # Spread 0 and constant norms leave everything as it was.
+    plain = HyperAlign(HyperAlignConfig(embed_dim=8, radius_spread=0.0))
+    plain.calibrate(narrow, wide)
+    assert plain.image_power == plain.text_power == 1
+    model.calibrate(direction, direction)
+    assert model.image_power == 20 and model.radii(direction, direction)[0].std() < 1e-4

@@ -50,3 +50,23 @@ def test_the_report_sees_the_averaged_weights(tmp_path):
         learning_rate=1e-2, seed=0, average=0.5, report=lambda: seen.append(model.weight.item()) or "",
     )  # fmt: skip
     assert seen == [pytest.approx(model.weight.item())]
+
+
+def test_a_parameter_that_the_loss_does_not_reach_is_kept_as_it_is(tmp_path):
+    def train(stop):
+        model = torch.nn.ParameterList([torch.ones(2), torch.full((2,), 5.0)])
+        steps = iter(range(stop))
+
+        def loss_of_step(rng):
+            next(steps)
+            return model[0].square().sum()
+
+        try:
+            train_stage("part", model, loss_of_step, work_dir=tmp_path, steps=1000, learning_rate=1e-2, seed=0)
+        except StopIteration:
+            pass
+        return model
+
+    train(600)
+    model = train(1000)
+    assert model[0].abs().max() < 0.1 and torch.equal(model[1], torch.full((2,), 5.0))

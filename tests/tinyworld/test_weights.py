@@ -39,6 +39,7 @@ def test_weights_are_small_safetensors_with_provenance():
     assert sum(path.stat().st_size for path in files) <= 30e6
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
     assert "python -m tinyworld.pretrain" in (WEIGHTS / "PROVENANCE.md").read_text()
+    assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
 
 
 @pytest.mark.parametrize("held_out", [False, True])
@@ -48,11 +49,17 @@ def test_the_autoencoder_keeps_the_facts(pipeline, held_out):
     assert quality["right"] >= 0.95 and quality["psnr"] > 28
 
 
-def test_guidance_makes_samples_of_held_out_prompts_better(pipeline):
-    prompts = heldout_prompts()[:96]
-    plain, guided = (measure_samples(pipeline, prompts, guidance) for guidance in (1.0, 4.0))
-    print(f"oracle on held-out prompts: guidance 1 {plain:.3f}, guidance 4 {guided:.3f}")
-    assert guided > plain > 0.3
+def test_samples_of_held_out_prompts_show_what_the_prompts_say(pipeline):
+    score = measure_samples(pipeline, heldout_prompts()[:128], 1.5)
+    print(f"oracle on held-out prompts at guidance 1.5: {score:.3f}")
+    assert score > 0.4  # pictures of other prompts score below 0.25, see test_oracle.py
+
+
+def test_the_pipeline_loads_and_draws_without_any_argument():
+    pipe = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"))
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a red circle", num_inference_steps=2, output_type="pt").images
+    assert picture.shape == (1, 3, 48, 48) and torch.isfinite(picture).all()
 
 
 def test_open_clip_loads_the_encoder_and_its_tokenizer():

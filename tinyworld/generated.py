@@ -1,0 +1,45 @@
+"""Pictures that the tiny Stable Diffusion drew for seen prompts, with a made-up rater's scores.
+
+A reward that has only met clean scenes cannot tell a good drawing from a bad one; people's scores, too, are scores of
+generated pictures.
+"""
+
+import numpy as np
+import torch
+
+from rl.policy import DiffusionPolicy, sample_seed
+from tinyworld.data import altered
+from tinyworld.oracle import facts_that_hold, read_scene
+from tinyworld.scenes import sample_prompt
+
+_GUIDANCES = (1.0, 2.0, 3.0)
+_BATCH = 128
+
+
+def generated_pairs(
+    pipeline, count: int, seed: int, held_out: bool = False
+) -> tuple[torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
+    """Samples of seen prompts, each asked about with two prompts: its own, and one with something changed.
+
+    Returns:
+        (pictures (count, 3, 48, 48), 2 * count prompts, (2 * count,) shares of facts that hold, (2 * count,) index
+        of each pair's picture).
+    """
+    policy = DiffusionPolicy(pipeline, num_steps=10, eta=1.0)
+    pictures, texts, scores = [], [], []
+    for part in range(-(-count // _BATCH)):
+        rng = np.random.default_rng((seed, part))
+        prompts = [sample_prompt(rng, held_out) for _ in range(min(_BATCH, count - part * _BATCH))]
+        seeds = [sample_seed(seed, part, index) for index in range(len(prompts))]
+        guidance = _GUIDANCES[part % len(_GUIDANCES)]
+        latents = policy.rollout([p.text for p in prompts], seeds, guidance, log_probs=False).latents[-1]
+        with torch.no_grad():
+            drawn = policy.decode(latents)
+        pictures.append(drawn)
+        for picture, prompt in zip(drawn.permute(0, 2, 3, 1).numpy(), prompts, strict=True):
+            found = read_scene(picture)
+            for asked in (prompt, altered(prompt, rng, not held_out)):
+                texts.append(asked.text)
+                scores.append(np.mean(facts_that_hold(found, asked)))
+    index = torch.arange(count).repeat_interleave(2)
+    return torch.cat(pictures), texts, torch.tensor(np.array(scores), dtype=torch.float32), index

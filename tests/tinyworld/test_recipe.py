@@ -1,0 +1,46 @@
+"""The packaged recipe, made short: from the entry script to the run folder that the demo leaves."""
+
+import json
+
+import pytest
+from safetensors import safe_open
+
+from rl.ddpo_train import main
+
+SHORT = (
+    "--num_epochs 2 --sample_batch_size 8 --sample_num_batches_per_epoch 1 --sample_group_size 4 --train_batch_size 8 "
+    "--train_gradient_accumulation_steps 1 --eval_num_prompts 8 --eval_guidance_scales 1.0 2.0 --num_threads 1 "
+    "--log_with none"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    main(["--output_dir", str(folder), *SHORT])
+    return folder
+
+
+def test_the_run_folder_is_whole(run):
+    assert {path.name for path in run.iterdir()} >= {
+        "config.yaml", "metrics.csv", "checkpoints", "samples", "report.html", "summary.json", "evaluation.json",
+        "pytorch_lora_weights.safetensors",
+    }  # fmt: skip
+    with safe_open(run / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        keys = list(file.keys())
+    assert keys and all(key.startswith("unet.") and "lora" in key for key in keys)
+
+
+def test_the_summary_has_what_the_demo_prints(run):
+    summary = json.loads((run / "summary.json").read_text())
+    for key in ("reward_base", "reward_lora", "oracle_base", "oracle_lora", "oracle_gain", "seconds"):
+        assert isinstance(summary[key], float), key
+    low, high = summary["oracle_gain_ci"]
+    assert low <= summary["oracle_gain"] <= high
+    assert summary["n_prompts"] == 8 and summary["guidance_base"] in (1.0, 2.0)
+
+
+def test_the_same_seed_gives_the_same_run(run, tmp_path):
+    main(["--output_dir", str(tmp_path / "again"), *SHORT])
+    first, second = (folder / "pytorch_lora_weights.safetensors" for folder in (run, tmp_path / "again"))
+    assert first.read_bytes() == second.read_bytes()

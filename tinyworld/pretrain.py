@@ -40,7 +40,7 @@ from tinyworld.stable_diffusion import (
 )
 
 SEED = 0
-STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500, "ratings": 600}
+STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500, "ratings": 1600}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees

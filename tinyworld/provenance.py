@@ -17,6 +17,7 @@ def write_provenance(notes: dict, path: Path) -> None:
         "Stored as fp16 safetensors. The scenes and the weights are part of this project (Apache-2.0); nothing was",
         "downloaded, no other model was used. Every figure below was measured on the stored weights.",
         "",
+        *notes.get("remarks", []),
         *_table(("stage", "minutes"), [(name, f"{value:.1f}") for name, value in minutes.items()]),
         "Autoencoder, 512 scenes:",
         "",

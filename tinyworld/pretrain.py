@@ -45,6 +45,8 @@ STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
 _RATED = 10_000  # generated pictures that the made-up rater scores
+_RATED_SCENES = 8_000  # and scenes, for the head
+_MEASURED = 2_000  # pairs
 
 
 class Pretraining:
@@ -125,7 +127,8 @@ class Pretraining:
         rated = load_file(self.work / "rated.safetensors")
         texts = json.loads((self.work / "rated.json").read_text())
         generated = (rated["pictures"], texts, rated["scores"], rated["index"])
-        train_head(self.weights / "open-clip", self._vae("decoder"), generated, self.weights / "hyperalign", SEED)
+        encoder, folder = self.weights / "open-clip", self.weights / "hyperalign"
+        train_head(encoder, self._vae("decoder"), generated, folder, SEED, _RATED_SCENES)
 
     def measure(self) -> None:
         """Measures, on the stored weights, everything that PROVENANCE.md tells."""
@@ -138,8 +141,8 @@ class Pretraining:
              for g in GUIDANCES},
         )  # fmt: skip
         reward = HyperAlignReward.from_pretrained(self.weights / "hyperalign")
-        scored = {k: rated_pairs(pipeline.vae, 99, 2000, k == "held_out", noise=0.0) for k in _SPLITS}
-        drawn, texts, truth, index = generated_pairs(pipeline, 1000, 99, held_out=True)
+        scored = {k: rated_pairs(pipeline.vae, 99, _MEASURED, k == "held_out", noise=0.0) for k in _SPLITS}
+        drawn, texts, truth, index = generated_pairs(pipeline, _MEASURED // 2, 99, held_out=True)
         scored["held_out, generated"] = (drawn[index], texts, truth)
         self.note("reward", {k: measure_reward(reward, *pairs) for k, pairs in scored.items()})
         write_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")

@@ -42,4 +42,4 @@ def generated_pairs(
                 texts.append(asked.text)
                 scores.append(np.mean(facts_that_hold(found, asked)))
     index = torch.arange(count).repeat_interleave(2)
-    return torch.cat(pictures), texts, torch.tensor(np.array(scores), dtype=torch.float32), index
+    return torch.cat(pictures).contiguous(), texts, torch.tensor(np.array(scores), dtype=torch.float32), index

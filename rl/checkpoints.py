@@ -16,16 +16,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from rl.file_writing import write_text
+
 TENSORS_NAME = "training_state.safetensors"
 STATE_NAME = "state.json"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)
 
 
 def save_checkpoint(

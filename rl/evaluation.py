@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl.checkpoints import write_text
+from rl.file_writing import write_text, write_whole
 from rl.policy import DiffusionPolicy, sample_seed
+from rl.reporting import to_picture
 from rl.reward_loading import RewardSet
 
 _BOOTSTRAP_SAMPLES = 10_000
@@ -229,9 +230,4 @@ def write_evaluation(run: Path, evaluator: Evaluator, comparison: Comparison, ex
 
 def save_picture(image: torch.Tensor, path: Path) -> None:
     """Write a picture (3,H,W) in [0,1] as PNG, whole or not at all."""
-    from PIL import Image
-
-    pixels = (image.detach().cpu().nan_to_num().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    scratch = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(pixels).save(scratch, format="PNG")
-    scratch.replace(path)
+    write_whole(path, lambda temporary: to_picture(image).save(temporary, format="PNG"))

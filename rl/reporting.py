@@ -4,8 +4,7 @@ import csv
 import io
 import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +12,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from rl.file_writing import write_text, write_whole
 from rl.report_page import report_html
 
 _TINY, _LARGE = 192, 256  # a grid's pictures are enlarged up to the first and reduced down to the second, in pixels
 _FONT_SIZE, _LINES, _MARGIN = 13, 3, 8
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then move it there: a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
 class RunReporter:
@@ -70,7 +58,7 @@ class RunReporter:
         for step in sorted(self._rows):
             row = self._rows[step]
             writer.writerow([step, *(_shortest(row[name]) if name in row else "" for name in columns)])
-        write_whole(self.run_dir / "metrics.csv", lambda path: path.write_text(text.getvalue(), encoding="utf-8"))
+        write_text(self.run_dir / "metrics.csv", text.getvalue())
 
     def save_grid(self, name: str, images: torch.Tensor, captions: Sequence[str]) -> Path:
         """Pictures with their captions as samples/{name}.png; small pictures are enlarged pixel by pixel.
@@ -122,13 +110,13 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
 def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
     """summary.json of a run; numbers that JSON has no word for (NaN, infinity) become null."""
     text = json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n"
-    return write_whole(Path(run_dir) / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+    return write_text(Path(run_dir) / "summary.json", text)
 
 
 def write_report(run_dir: Path) -> Path:
     """report.html of a run: one file with everything inside, from whatever the folder holds so far."""
     html = report_html(Path(run_dir), read_metrics(run_dir))
-    return write_whole(Path(run_dir) / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    return write_text(Path(run_dir) / "report.html", html)
 
 
 def to_picture(image: torch.Tensor) -> Image.Image:

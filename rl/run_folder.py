@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rl.checkpoints import write_text
 from rl.config import TrainConfig
 from rl.evaluation import save_picture
+from rl.file_writing import write_text
 from rl.reward_loading import NonFiniteRewardError
 
 

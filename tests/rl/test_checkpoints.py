@@ -8,7 +8,6 @@ from rl.checkpoints import (
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
-    write_text,
 )
 
 
@@ -47,11 +46,6 @@ def test_missing(tmp_path):
         find_checkpoint(tmp_path)
     with pytest.raises(FileNotFoundError, match="training_state"):
         load_checkpoint(tmp_path)
-
-
-def test_text_is_written_whole(tmp_path):
-    write_text(tmp_path / "new" / "a.txt", "ü")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.txt"]
 
 
 def test_optimizer_goes_on_bit_for_bit():

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from rl.line_chart import Line, line_chart, nice_ticks
-from rl.reporting import RunReporter, read_metrics, write_report, write_summary, write_whole
+from rl.reporting import RunReporter, read_metrics, write_report, write_summary
 
 HOSTILE = "</p><script>alert('x')</script>\" onerror='x' & \u202e\x00"
 
@@ -135,20 +135,6 @@ def test_a_spoilt_metrics_file_is_named(tmp_path, text):
 def test_a_metric_that_is_no_number_is_named(tmp_path):
     with pytest.raises(TypeError, match="'reward_mean', got 'high'"):
         RunReporter(tmp_path).log(1, {"reward_mean": "high"})
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
-    path = tmp_path / "summary.json"
-    path.write_text("old")
-
-    def half(temporary: Path) -> None:
-        temporary.write_text("ne")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, half)
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["summary.json"]
 
 
 def test_every_file_is_moved_into_place_whole(tmp_path, monkeypatch):

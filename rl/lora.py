@@ -42,11 +42,11 @@ def lora_parameters(unet: Any) -> list[torch.nn.Parameter]:
 
 def save_lora(unet: Any, pipeline_class: Any, folder: Path) -> Path:
     """Write `pytorch_lora_weights.safetensors` as `pipeline_class.load_lora_weights` reads it; whole or not at all."""
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet, adapter_name=ADAPTER))
+    # PEFT's names: diffusers' older ones cover attention alone, and of a mixture its loader silently drops that part.
+    layers = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
     layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
     scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".lora-"))
     try:

@@ -196,6 +196,11 @@ class DDPOConfig(TrainConfig):
         "Share of the steps that is trained, from and to; 0 is the noisiest. [0, 0.5]: the steps that compose.",
         min=0, max=1, min_items=2, max_items=2,
     )
+    train_hold_weight: float = knob(
+        0.0, "DDPO",
+        "Holds the UNet's output at the steps outside the window to the base model's, by this weight of the mean "
+        "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
+    )
     train_timestep_fraction: float = knob(
         1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
     )

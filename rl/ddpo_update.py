@@ -23,6 +23,7 @@ class DDPOUpdate:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.window = trained_steps(policy, config.train_step_window)
         self.weights = step_weights(policy, self.window, config.train_step_weighting)
+        self.held = [i for i in range(len(policy.steps)) if i not in self.window] if config.train_hold_weight else []
         self.guidance = config.sample_guidance_scale if config.train_cfg else 1.0
         self.tracker = PromptStatistics(
             config.per_prompt_stat_tracking_buffer_size, config.per_prompt_stat_tracking_min_count
@@ -41,18 +42,20 @@ class DDPOUpdate:
         local = advantages[experience.positions].to(self.policy.device)
         count = len(local)
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps
-        records, norms = [], []
+        records, norms, distances = [], [], []
         for inner in range(config.train_num_inner_epochs):
             random = np.random.default_rng([config.seed, epoch, inner, self.accelerator.process_index])
             # One step takes in every picture, whatever their order; only several steps profit from mixing.
             order = torch.from_numpy(random.permutation(count)) if per_step < count else torch.arange(count)
             window = self._draw_steps(epoch, inner)
             for rows in order.split(per_step):
-                step_records, norm = self._optimizer_step(experience.trajectory, local, rows, window)
+                step_records, held, norm = self._optimizer_step(experience.trajectory, local, rows, window)
                 records += step_records
+                distances += held
                 norms.append(norm)
         loss, kl, clipped, ratio = torch.stack(records).mean(0).tolist()
-        return {
+        metrics = {"held_distance": torch.stack(distances).mean().item()} if distances else {}
+        return metrics | {
             "loss": loss,
             "approx_kl": kl,
             "clip_fraction": clipped,
@@ -90,13 +93,22 @@ class DDPOUpdate:
 
     def _optimizer_step(
         self, trajectory: Trajectory, advantages: torch.Tensor, rows: torch.Tensor, window: Sequence[int]
-    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
         batches = rows.split(self.config.train_batch_size)
         passes = len(batches) * len(window)
-        records = []
+        records, held = [], []
         for batch in batches:
             chosen = _as_slice(batch)
             conditioning = self.policy.conditioning([trajectory.prompts[i] for i in batch.tolist()], self.guidance)
+            for index in self.held:
+                # No gradient of the reward reaches such a step, yet the LoRA that the others train changes it.
+                with self.accelerator.no_sync(self.policy.trained_unet):
+                    distance = self.policy.distance_to_base(
+                        index, trajectory.latents[index, chosen], conditioning, self.guidance
+                    )
+                    weight = self.config.train_hold_weight / (len(batches) * len(self.held))
+                    self.accelerator.backward(weight * distance)
+                held.append(distance.detach())
             for index in window:
                 is_last = len(records) == passes - 1
                 # Gradients are summed over the passes and need to be exchanged once.
@@ -124,7 +136,7 @@ class DDPOUpdate:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return records, norm.detach()
+        return records, held, norm.detach()
 
 
 def ppo_loss(

@@ -189,6 +189,16 @@ class DiffusionPolicy:
         output = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
         return log_prob(step, step_mean(step, output, latents), next_latents)
 
+    def distance_to_base(
+        self, index: int, latents: torch.Tensor, conditioning: torch.Tensor, guidance_scale: float
+    ) -> torch.Tensor:
+        """Mean squared difference of the UNet's output at step `index` from the base model's; carries a gradient."""
+        step = self.steps[index]
+        with torch.no_grad(), self.base_model():
+            base = self.predict(self.unet, step, latents, conditioning, guidance_scale)
+        tuned = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+        return (tuned.float() - base.float()).square().mean()
+
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w)."""
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0

@@ -107,6 +107,39 @@ def test_ppo_loss_by_hand():
     assert (new.grad != 0).tolist() == [True, False, True, True, False]
 
 
+def held_distance(pipeline, weight):
+    update = make_update(
+        copy.deepcopy(pipeline), 3e-2, train_step_window=[0.0, 0.6], train_hold_weight=weight, train_clip_range=1.0
+    )
+    experience = make_experience(update, REWARDS)
+    for epoch in range(6):
+        metrics = update.step(epoch, experience)
+    conditioning = update.policy.conditioning(PROMPTS, 1.0)
+    with torch.no_grad():
+        distances = [
+            update.policy.distance_to_base(index, experience.trajectory.latents[index], conditioning, 1.0).item()
+            for index in (3, 4)
+        ]
+    return sum(distances) / 2, metrics
+
+
+def test_steps_outside_the_window_are_held_to_the_base_model(tiny_pipeline):
+    free, metrics = held_distance(tiny_pipeline, 0.0)
+    assert "held_distance" not in metrics
+    held, metrics = held_distance(tiny_pipeline, 1e3)
+    assert 0 < metrics["held_distance"] and held < 0.2 * free
+
+
+def test_holding_does_not_touch_the_gradient_of_the_trained_steps(tiny_pipeline):
+    # At the first update the distance is 0 and so is its gradient.
+    weights = []
+    for weight in (0.0, 10.0):
+        update = make_update(copy.deepcopy(tiny_pipeline), train_step_window=[0.0, 0.6], train_hold_weight=weight)
+        update.step(0, make_experience(update, REWARDS))
+        weights.append([parameter.detach().clone() for parameter in update.parameters])
+    assert all(torch.equal(first, second) for first, second in zip(*weights, strict=True))
+
+
 def test_weight_scales_the_gradient_of_a_step():
     grads = []
     for weight in (1.0, 0.25):

@@ -147,6 +147,22 @@ def test_base_model_is_the_model_without_lora(tiny_pipeline):
     assert not torch.equal(policy.rollout(PROMPTS, SEEDS, 2.0).latents, plain)
 
 
+def test_distance_to_base_is_that_of_the_outputs(tiny_pipeline):
+    policy = make_policy(tiny_pipeline)
+    parameters = [parameter for parameter in policy.unet.parameters() if parameter.requires_grad]
+    latents, conditioning = torch.randn(2, *policy.latent_shape), policy.conditioning(PROMPTS[:2], 2.0)
+    distance = policy.distance_to_base(1, latents, conditioning, 2.0)
+    with policy.base_model(), torch.no_grad():
+        base = policy.predict(policy.unet, policy.steps[1], latents, conditioning, 2.0)
+    tuned = policy.predict(policy.unet, policy.steps[1], latents, conditioning, 2.0)
+    assert distance.item() == pytest.approx((tuned - base).square().mean().item()) and distance.item() > 0
+    distance.backward()
+    assert any(parameter.grad.abs().max() > 0 for parameter in parameters)
+    for parameter in parameters:
+        parameter.data.zero_()
+    assert policy.distance_to_base(1, latents, conditioning, 2.0).item() == 0
+
+
 def test_only_the_lora_has_gradients(tiny_pipeline):
     policy = make_policy(tiny_pipeline)
     trajectory = policy.rollout(PROMPTS, SEEDS, 1.0)

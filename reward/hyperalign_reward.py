@@ -46,7 +46,7 @@ class HyperAlignReward(nn.Module):
 
     Example:
         >>> reward = HyperAlignReward.from_backbone("ViT-B-16", pretrained="openai")
-        >>> reward(torch.rand(2, 3, 64, 64), "a red circle").shape
+        >>> reward(torch.rand(2, 3, 64, 64), "a red ring").shape
         torch.Size([2])
     """
 

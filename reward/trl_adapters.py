@@ -22,7 +22,7 @@ def ddpo_reward(reward: HyperAlignReward) -> RewardFunction:
 
     Example:
         >>> fn = ddpo_reward(reward)
-        >>> rewards, info = fn(images, ("a red circle",) * len(images), ({},) * len(images))
+        >>> rewards, info = fn(images, ("a red ring",) * len(images), ({},) * len(images))
     """
 
     @torch.no_grad()

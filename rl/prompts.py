@@ -16,7 +16,7 @@ def load_prompts(spec: str) -> list[str]:
 
     Example:
         >>> load_prompts("tinyworld.scenes:train_prompts")[0]
-        'a red circle left of a blue square'
+        'a red ring left of a blue square'
     """
     if not spec:
         raise ValueError("prompts: expected a text file or module:function, got nothing. Set `prompts`.")

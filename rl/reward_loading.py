@@ -37,7 +37,7 @@ class RewardSet:
 
     Example:
         >>> rewards = RewardSet([Reward("redness", lambda images, prompts, metadata: (images[:, 0].mean((1, 2)), {}))])
-        >>> total, parts = rewards(torch.rand(4, 3, 64, 64), ["a red circle"] * 4)
+        >>> total, parts = rewards(torch.rand(4, 3, 64, 64), ["a red ring"] * 4)
     """
 
     def __init__(self, rewards: Sequence[Reward]) -> None:

@@ -25,10 +25,10 @@ _PREPROCESSING = {
 
 
 def model_config() -> dict:
-    """open_clip's ``model_cfg``: a ViT of 36 patches and a three-layer text transformer, both of width 96."""
+    """open_clip's ``model_cfg``: a ViT of 64 patches and a three-layer text transformer, both of width 96."""
     return {
         "embed_dim": 96,
-        "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 96, "head_width": 24, "patch_size": 8},
+        "vision_cfg": {"image_size": SIZE, "layers": 4, "width": 96, "head_width": 24, "patch_size": 6},
         "text_cfg": {
             "context_length": CONTEXT_LENGTH,
             "vocab_size": len(build_tokenizer()),

@@ -12,7 +12,8 @@ from tinyworld.data import altered
 from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.scenes import sample_prompt
 
-_GUIDANCES = (1.0, 2.0, 3.0)
+_GUIDANCES = (1.0, 1.5, 2.0)
+_NUM_STEPS = (5, 5, 10)  # fine-tuning draws in 5
 _BATCH = 128
 
 
@@ -25,13 +26,14 @@ def generated_pairs(
         (pictures (count, 3, 48, 48), 2 * count prompts, (2 * count,) shares of facts that hold, (2 * count,) index
         of each pair's picture).
     """
-    policy = DiffusionPolicy(pipeline, num_steps=10, eta=1.0)
+    policies = {steps: DiffusionPolicy(pipeline, num_steps=steps, eta=1.0) for steps in set(_NUM_STEPS)}
     pictures, texts, scores = [], [], []
     for part in range(-(-count // _BATCH)):
         rng = np.random.default_rng((seed, part))
         prompts = [sample_prompt(rng, held_out) for _ in range(min(_BATCH, count - part * _BATCH))]
         seeds = [sample_seed(seed, part, index) for index in range(len(prompts))]
         guidance = _GUIDANCES[part % len(_GUIDANCES)]
+        policy = policies[_NUM_STEPS[part // len(_GUIDANCES) % len(_NUM_STEPS)]]
         latents = policy.rollout([p.text for p in prompts], seeds, guidance, log_probs=False).latents[-1]
         with torch.no_grad():
             drawn = policy.decode(latents)

@@ -1,6 +1,6 @@
 """Reads a picture of the tiny world and says which facts of a prompt hold: alignment measured exactly, from pixels.
 
-Enlarging, median filter, hue of the coloured pixels, connected components, then the template (circle, square,
+Enlarging, median filter, hue of the coloured pixels, connected components, then the template (ring, square,
 triangle) of equal area that overlaps best. No learned part: a reward cannot move it except by drawing what the prompt
 says.
 """
@@ -40,8 +40,8 @@ def prompt_facts(prompt: Prompt) -> tuple[Fact, ...]:
 
     Example:
         >>> from tinyworld.scenes import parse_prompt
-        >>> [fact.text for fact in prompt_facts(parse_prompt("a red circle left of a blue square"))]
-        ['a red circle', 'a blue square', 'a red circle left of a blue square']
+        >>> [fact.text for fact in prompt_facts(parse_prompt("a red ring left of a blue square"))]
+        ['a red ring', 'a blue square', 'a red ring left of a blue square']
     """
     if prompt.second is None:
         return Fact("object", f"a {prompt.first}"), Fact("count", f"exactly {('one', 'two')[prompt.count - 1]}")

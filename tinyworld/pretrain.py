@@ -40,11 +40,11 @@ from tinyworld.stable_diffusion import (
 )
 
 SEED = 0
-STEPS = {"autoencoder": 2500, "denoiser": 8000, "dual_encoder": 3200, "decoder": 1500, "ratings": 1600}
+STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
-_RATED = 10_000  # generated pictures that the made-up rater scores
+_RATED = 9_216  # generated pictures that the made-up rater scores
 _RATED_SCENES = 8_000  # and scenes, for the head
 _MEASURED = 2_000  # pairs
 

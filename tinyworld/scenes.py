@@ -1,7 +1,7 @@
 """The prompt grammar of the tiny world, its fixed held-out split, and the renderer.
 
-A prompt names one or two objects: ``a red circle``, ``two red circles``, ``a red circle and a blue square``,
-``a red circle left of a blue square``. One third of the unordered pairs of object kinds (and four of the kinds in
+A prompt names one or two objects: ``a red ring``, ``two red rings``, ``a red ring and a blue square``,
+``a red ring left of a blue square``. One third of the unordered pairs of object kinds (and four of the kinds in
 ``two …``) never occur in training: whatever is said about held-out prompts is said about combinations that no model
 here has seen, made of words that every model has seen.
 """
@@ -23,11 +23,12 @@ COLOURS = {
     "blue": (0.12, 0.12, 0.86),
     "magenta": (0.86, 0.10, 0.86),
 }
-SHAPES = ("circle", "square", "triangle")
+SHAPES = ("ring", "square", "triangle")
 RELATIONS = ("left of", "right of", "above", "below")
 SIZE = 48
-RADIUS_RANGE = (0.115, 0.150)  # of the picture's side; a shape of "radius" r has the area of a circle of radius r
+RADIUS_RANGE = (0.125, 0.155)  # of the picture's side; a shape of "radius" r has the area of a disc of radius r
 BACKGROUND_RANGE = (0.80, 0.95)
+_RING = np.sqrt(4 / 3)  # outer radius of a ring over that of the disc of equal area
 _SPLIT_SEED = 20260111
 _PATTERN = re.compile(
     rf"(?P<n1>a|two) (?P<c1>{'|'.join(COLOURS)}) (?P<s1>{'|'.join(SHAPES)})(?P<plural>s?)"
@@ -91,15 +92,15 @@ def parse_prompt(text: str) -> Prompt:
         ValueError: when the text is not in the grammar.
 
     Example:
-        >>> parse_prompt("a red circle above a blue square").relation
+        >>> parse_prompt("a red ring above a blue square").relation
         'above'
     """
     match = _PATTERN.fullmatch(text)
     found = match and match.groupdict()
     if not found or (found["n1"] == "two") != bool(found["plural"]) or (found["n1"] == "two" and found["link"]):
         raise ValueError(
-            f"Expected a prompt of the tiny world's grammar, such as 'a red circle', 'two red circles' or "
-            f"'a red circle left of a blue square' (colours: {', '.join(COLOURS)}; shapes: {', '.join(SHAPES)}; "
+            f"Expected a prompt of the tiny world's grammar, such as 'a red ring', 'two red rings' or "
+            f"'a red ring left of a blue square' (colours: {', '.join(COLOURS)}; shapes: {', '.join(SHAPES)}; "
             f"relations: and, {', '.join(RELATIONS)}), but got {text!r}."
         )
     first = Kind(found["c1"], found["s1"])
@@ -196,8 +197,9 @@ def sample_scene(prompt: Prompt, rng: np.random.Generator) -> list[SceneObject]:
 
 def shape_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius) -> np.ndarray:
     """Signed distance to the outline (negative inside); equal ``radius`` means equal area, centred at the centroid."""
-    if shape == "circle":
-        return np.hypot(dx, dy) - radius
+    if shape == "ring":
+        # As thick as its hole's radius; a full disc would be a square with its corners blurred.
+        return np.abs(np.hypot(dx, dy) - 0.75 * _RING * radius) - 0.25 * _RING * radius
     if shape == "square":
         return np.maximum(np.abs(dx), np.abs(dy)) - 0.5 * np.sqrt(np.pi) * radius
     inradius = radius * np.sqrt(np.pi / (3 * np.sqrt(3)))

@@ -20,8 +20,8 @@ def build_tokenizer() -> CLIPTokenizer:
     """The tokenizer, with ``<|endoftext|>`` as the highest id (open_clip and CLIP pool the text there).
 
     Example:
-        >>> build_tokenizer().tokenize("a red circle")
-        ['a</w>', 'red</w>', 'circle</w>']
+        >>> build_tokenizer().tokenize("a red ring")
+        ['a</w>', 'red</w>', 'ring</w>']
     """
     plurals = {f"{shape}s" for shape in SHAPES}
     words = sorted({*_QUESTION_WORDS, *COLOURS, *SHAPES, *plurals, *" ".join(RELATIONS).split()})

@@ -9,7 +9,7 @@ from tinyworld.data import sample_pairs
 from tinyworld.oracle import facts_that_hold, oracle_reward, prompt_facts, read_scene, share_of_facts
 from tinyworld.scenes import Kind, SceneObject, parse_prompt, render, sample_prompt, sample_scene
 
-RED_CIRCLE, BLUE_SQUARE = Kind("red", "circle"), Kind("blue", "square")
+RED_RING, BLUE_SQUARE = Kind("red", "ring"), Kind("blue", "square")
 
 
 def scenes(count: int, seed: int, held_out: bool):
@@ -48,27 +48,27 @@ def test_a_wrong_prompt_scores_low():
 
 
 def test_facts_and_what_holds():
-    picture = render([SceneObject(RED_CIRCLE, 0.25, 0.5, 0.13), SceneObject(BLUE_SQUARE, 0.75, 0.5, 0.13)])
+    picture = render([SceneObject(RED_RING, 0.25, 0.5, 0.13), SceneObject(BLUE_SQUARE, 0.75, 0.5, 0.13)])
     expected = {
-        "a red circle left of a blue square": 1.0,
-        "a red circle right of a blue square": 2 / 3,
-        "a red circle and a blue square": 1.0,
+        "a red ring left of a blue square": 1.0,
+        "a red ring right of a blue square": 2 / 3,
+        "a red ring and a blue square": 1.0,
         "a red square left of a blue square": 1 / 3,
-        "a blue square right of a red circle": 1.0,
-        "two red circles": 1 / 2,
-        "a red circle": 1.0,
+        "a blue square right of a red ring": 1.0,
+        "two red rings": 1 / 2,
+        "a red ring": 1.0,
         "a green triangle": 0.0,
     }
     for text, share in expected.items():
         assert share_of_facts(picture, parse_prompt(text)) == pytest.approx(share), text
-    kinds = [fact.kind for fact in prompt_facts(parse_prompt("a red circle left of a blue square"))]
+    kinds = [fact.kind for fact in prompt_facts(parse_prompt("a red ring left of a blue square"))]
     assert kinds == ["object", "object", "relation"]
 
 
 def test_one_of_a_kind_means_one():
-    two = render([SceneObject(RED_CIRCLE, 0.25, 0.25, 0.13), SceneObject(RED_CIRCLE, 0.75, 0.75, 0.13)])
-    assert share_of_facts(two, parse_prompt("two red circles")) == 1.0
-    assert share_of_facts(two, parse_prompt("a red circle")) == 0.5
+    two = render([SceneObject(RED_RING, 0.25, 0.25, 0.13), SceneObject(RED_RING, 0.75, 0.75, 0.13)])
+    assert share_of_facts(two, parse_prompt("two red rings")) == 1.0
+    assert share_of_facts(two, parse_prompt("a red ring")) == 0.5
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
@@ -87,7 +87,7 @@ def test_a_blob_without_a_shape_is_no_object():
 
 
 def test_reading_does_not_depend_on_the_picture_size():
-    objects = [SceneObject(RED_CIRCLE, 0.3, 0.3, 0.13), SceneObject(BLUE_SQUARE, 0.7, 0.7, 0.14)]
+    objects = [SceneObject(RED_RING, 0.3, 0.3, 0.13), SceneObject(BLUE_SQUARE, 0.7, 0.7, 0.14)]
     for size in (48, 64, 96):
         assert sorted(o.kind for o in read_scene(render(objects, size))) == sorted(o.kind for o in objects)
 
@@ -97,4 +97,4 @@ def test_the_reward_contract_and_its_error():
     rewards, info = oracle_reward(pictures, tuple(prompt.text for prompt in prompts), ({},) * 3)
     assert rewards.shape == (3,) and rewards.dtype == torch.float32 and info == {}
     with pytest.raises(ValueError, match="3 pictures and 1 prompts"):
-        oracle_reward(pictures, ["a red circle"])
+        oracle_reward(pictures, ["a red ring"])

@@ -17,8 +17,8 @@ SHORT = {
     "_RATED": 40,
     "_RATED_SCENES": 60,
     "_MEASURED": 40,
-    "heldout_prompts": lambda: ["a red circle", "a blue square"],
-    "train_prompts": lambda: ["a red circle", "a blue square"],
+    "heldout_prompts": lambda: ["a red ring", "a blue square"],
+    "train_prompts": lambda: ["a red ring", "a blue square"],
 }
 
 
@@ -37,8 +37,8 @@ def test_every_stage_is_done_and_its_models_load(folders):
     reward = HyperAlignReward.from_pretrained(folders / "weights" / "hyperalign")
     pipeline = StableDiffusionPipeline.from_pretrained(folders / "weights" / "stable-diffusion")
     pipeline.set_progress_bar_config(disable=True)
-    picture = pipeline("a red circle", num_inference_steps=1, output_type="pt").images
-    assert torch.isfinite(reward(picture, "a red circle")).all()
+    picture = pipeline("a red ring", num_inference_steps=1, output_type="pt").images
+    assert torch.isfinite(reward(picture, "a red ring")).all()
 
 
 def test_provenance_tells_minutes_and_measurements(folders):

@@ -16,7 +16,7 @@ def test_every_prompt_fits_with_one_token_a_word():
 def test_end_of_text_is_the_highest_id_where_clip_pools():
     tokenizer = build_tokenizer()
     assert tokenizer.eos_token_id == len(tokenizer) - 1
-    ids = tokenize(["a red circle", "two blue squares"])
+    ids = tokenize(["a red ring", "two blue squares"])
     assert ids.shape == (2, CONTEXT_LENGTH)
     assert torch.equal(ids.argmax(-1), torch.tensor([4, 4]))
 

@@ -58,7 +58,7 @@ def test_samples_of_held_out_prompts_show_what_the_prompts_say(pipeline):
 def test_the_pipeline_loads_and_draws_without_any_argument():
     pipe = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"))
     pipe.set_progress_bar_config(disable=True)
-    picture = pipe("a red circle", num_inference_steps=2, output_type="pt").images
+    picture = pipe("a red ring", num_inference_steps=2, output_type="pt").images
     assert picture.shape == (1, 3, 48, 48) and torch.isfinite(picture).all()
 
 
@@ -66,7 +66,7 @@ def test_open_clip_loads_the_encoder_and_its_tokenizer():
     name = f"local-dir:{weights_path('open-clip')}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
-    texts = ["a red circle", "a red circle left of a blue square"]
+    texts = ["a red ring", "a red ring left of a blue square"]
     assert torch.equal(tokenizer(texts), tokenize(texts))
     assert model.encode_text(tokenizer(texts)).shape == (2, 96)
 

@@ -80,7 +80,7 @@ def _headline(summary: Mapping[str, Any]) -> str:
         facts.append(f"{_number(summary['n_prompts'], 0)} held-out prompts, same seeds on both sides")
     if "guidance_base" in summary and "guidance_lora" in summary:
         base, lora = summary["guidance_base"], summary["guidance_lora"]
-        facts.append(f"each at its own best guidance: base {_number(base, 1)}, LoRA {_number(lora, 1)}")
+        facts.append(f"each at its own best guidance: base {_scale(base)}, LoRA {_scale(lora)}")
     if "epochs" in summary:
         facts.append(f"{_number(summary['epochs'], 0)} epochs")
     if isinstance(summary.get("seconds"), (int, float)):
@@ -212,7 +212,7 @@ def _sweep(evaluation: Mapping[str, Any]) -> str:
         model = escape(_SIDES.get(row.get("model"), str(row.get("model"))))
         mark = " <small>chosen</small>" if chosen else ""
         style = " class='chosen'" if chosen else ""
-        body.append(f"<tr{style}><th>{model}{mark}</th><td>{_number(row.get('guidance'), 1)}</td>{cells}</tr>")
+        body.append(f"<tr{style}><th>{model}{mark}</th><td>{_scale(row.get('guidance'))}</td>{cells}</tr>")
     head = "".join(f"<th>{escape(_short(name))}</th>" for name in columns)
     charts = "".join(_sweep_chart(rows, name) for name in columns)
     table = (
@@ -288,6 +288,11 @@ def _number(value: Any, digits: int = 3) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def _scale(value: Any) -> str:
+    text = _number(value, 2)
+    return text.removesuffix("0") if text.endswith("0") else text
 
 
 def _signed(value: Any) -> str:

@@ -71,7 +71,7 @@ def full_run(run_dir: Path, *, prompt: str = "a red circle left of a blue square
     sweep = [
         {"model": model, "guidance": guidance, "reward": 0.3 + guidance / 50, "world.oracle:share": 0.5}
         for model in ("base", "lora")
-        for guidance in (1.0, 4.0)
+        for guidance in (1.0, 1.25, 4.0)
     ]
     evaluation = {"guidance_base": 4.0, "guidance_lora": 1.0, "sweep": sweep, "examples": listed}
     (run_dir / "evaluation.json").write_text(json.dumps(evaluation))
@@ -207,6 +207,7 @@ def test_the_report_shows_the_run(tmp_path):
     assert header == b"\x89PNG\r\n\x1a\n"
     titles = re.findall(r'aria-label="([^"]*)"', path.read_text())
     assert titles == ["reward_mean", "eval/oracle_reward", "kl", "reward", "share"]
+    assert "1.25 0.325" in re.sub(r"<[^>]+>", " ", path.read_text()).replace("  ", " ")
     assert "4.0 0.380" in re.sub(r"<[^>]+>", " ", path.read_text()).replace("  ", " ")
 
 

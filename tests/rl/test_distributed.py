@@ -24,13 +24,14 @@ def train(folder, processes, pipeline):
         "num_epochs": 2, "sample_num_steps": 3, "sample_guidance_scale": 2, "sample_batch_size": 8 // processes,
         "sample_num_batches_per_epoch": 2, "sample_group_size": 8, "train_batch_size": 8 // processes,
         "train_gradient_accumulation_steps": 2, "lora_rank": 4, "log_with": "none",
+        "train_step_window": "0.0 0.67", "train_hold_weight": 1.0,
         # Far from where 1 / sqrt(v) of Adam turns rounding into steps.
         "train_adam_epsilon": 1e-3,
     }
     (folder / "recipe.yaml").write_text("")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["rl/ddpo_train.py", "--config", str(folder / "recipe.yaml")]
-    command += [word for name, value in flags.items() for word in (f"--{name}", str(value))]
+    command += [word for name, value in flags.items() for word in (f"--{name}", *str(value).split())]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -90,7 +90,11 @@ def test_console_scripts_resolve_and_show_help(installed, tmp_path):
     parsed = configparser.ConfigParser()
     parsed.read(info / "entry_points.txt")
     scripts = dict(parsed["console_scripts"])
-    assert scripts == {"hyperalign": "reward.cli:main", "hyperalign-ddpo": "rl.ddpo_train:main"}
+    assert scripts == {
+        "hyperalign": "reward.cli:main",
+        "hyperalign-ddpo": "rl.ddpo_train:main",
+        "hyperalign-export-lora": "rl.export_lora:main",
+    }
     for target in scripts.values():
         module, function = target.split(":")
         code = f"import sys, {module}; sys.argv = ['x', '--help']; {module}.{function}()"

@@ -32,7 +32,7 @@ $(STAMP): setup.cfg constraints.txt
 	    echo "make setup: expected Python 3.11 or newer with the venv module, found none." >&2; \
 	    echo "  Install it (on Debian and Ubuntu: apt-get install python3 python3-venv)," >&2; \
 	    echo "  or name one: make setup PYTHON=/path/to/python3" >&2; exit 1; fi; \
-	if [ -e $(STAMP) ]; then rm $(STAMP); "$$python" -m venv $(VENV); \
+	if [ -e $(STAMP) ] && $(BIN)/python -c 'import pip' 2>/dev/null; then rm $(STAMP); \
 	else echo "make setup: making $(VENV) (torch and its friends are several GB; later runs skip this)"; \
 	    "$$python" -m venv --clear $(VENV); fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,plot]"

@@ -42,10 +42,11 @@ def main() -> None:
     reward, gradients, policy = measure(arguments)
     head = [arguments.label, arguments.num_steps, arguments.guidance, arguments.pictures, f"{reward:.3f}"]
     rows = [[*head, str(step), "none", f"{ratio(value):.3f}"] for step, value in gradients.items()]
+    noisy = list(gradients)[:-1]
     for weighting in ("none", "sigma", "output"):
-        weights = step_weights(policy, list(gradients), weighting)
-        total = sum(weights[step] * value for step, value in gradients.items())
-        rows.append([*head, "all", weighting, f"{ratio(total):.3f}"])
+        weights = step_weights(policy, noisy, weighting)
+        total = sum(weights[step] * gradients[step] for step in noisy)
+        rows.append([*head, "all but the last", weighting, f"{ratio(total):.3f}"])
     for row in rows:
         print(*row, sep="\t")
     append(rows)

@@ -21,6 +21,7 @@ from rl.config_loading import write_yaml
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
 from rl.lora import add_lora, load_lora, save_lora
+from rl.optimizer import make_optimizer
 from rl.policy import DiffusionPolicy, Trajectory, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
 from rl.reporting import RunReporter, write_report, write_summary
@@ -112,7 +113,7 @@ class Trainer:
             pipeline.unet, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.lora_targets,
             seed=config.seed,
         )
-        self.optimizer = _make_optimizer(config, self.lora)
+        self.optimizer = make_optimizer(config, self.lora)
         self.policy.trained_unet, prepared = self.accelerator.prepare(pipeline.unet, self.optimizer)
         self.update = update_class(config, self.policy, self.accelerator, prepared)
         self.average = MovingAverage(self.lora, config.ema_decay) if config.ema_decay else None
@@ -384,19 +385,3 @@ def _gather_rows(rows: list) -> list:
     from accelerate.utils import gather_object
 
     return gather_object(rows)
-
-
-def _make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    optimizer_class: Any = torch.optim.AdamW
-    if config.train_use_8bit_adam:
-        try:
-            from bitsandbytes.optim import AdamW8bit as optimizer_class
-        except ImportError as error:
-            raise ImportError("train_use_8bit_adam needs bitsandbytes: `pip install bitsandbytes`.") from error
-    return optimizer_class(
-        parameters,
-        lr=config.train_learning_rate,
-        betas=(config.train_adam_beta1, config.train_adam_beta2),
-        weight_decay=config.train_adam_weight_decay,
-        eps=config.train_adam_epsilon,
-    )

@@ -23,7 +23,7 @@ class DDPOUpdate:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.window = trained_steps(policy, config.train_step_window)
         self.weights = step_weights(policy, self.window, config.train_step_weighting)
-        self.held = [i for i in range(len(policy.steps)) if i not in self.window] if config.train_hold_weight else []
+        self.held = held_steps(policy, self.window) if config.train_hold_weight else []
         self.guidance = config.sample_guidance_scale if config.train_cfg else 1.0
         self.tracker = PromptStatistics(
             config.per_prompt_stat_tracking_buffer_size, config.per_prompt_stat_tracking_min_count
@@ -226,6 +226,21 @@ def trained_steps(policy: DiffusionPolicy, window: Sequence[float]) -> list[int]
             "none, or only the last one, which adds no noise. Widen it or raise sample_num_steps."
         )
     return chosen
+
+
+def held_steps(policy: DiffusionPolicy, window: Sequence[int]) -> list[int]:
+    """Indices of the steps that are not trained.
+
+    Raises:
+        ValueError: every step is trained, so that holding the others would silently do nothing.
+    """
+    held = [index for index in range(len(policy.steps)) if index not in window]
+    if not held:
+        raise ValueError(
+            f"train_hold_weight: expected a train_step_window that leaves a step out, got one that trains all "
+            f"{len(window)}: nothing is left to hold. Set train_hold_weight to 0, or end the window earlier."
+        )
+    return held
 
 
 def step_weights(policy: DiffusionPolicy, window: Sequence[int], kind: str) -> dict[int, float]:

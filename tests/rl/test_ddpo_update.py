@@ -16,6 +16,7 @@ from rl.ddpo_update import (
 from rl.lora import add_lora
 from rl.policy import DiffusionPolicy, sample_seed
 from rl.trainer import Experience
+from tests.conftest import build_tiny_pipeline
 
 PROMPTS = ["a red circle"] * 4 + ["a blue square"] * 4
 
@@ -128,6 +129,13 @@ def test_steps_outside_the_window_are_held_to_the_base_model(tiny_pipeline):
     assert "held_distance" not in metrics
     held, metrics = held_distance(tiny_pipeline, 1e3)
     assert 0 < metrics["held_distance"] and held < 0.2 * free
+
+
+def test_holding_nothing_is_an_error_not_silence(tmp_path):
+    # This scheduler's last step has a little noise, so the default window trains every step.
+    pipeline = build_tiny_pipeline(tmp_path, set_alpha_to_one=False)
+    with pytest.raises(ValueError, match="train_hold_weight: expected a train_step_window that leaves a step out"):
+        make_update(pipeline, train_hold_weight=1.0)
 
 
 def test_holding_does_not_touch_the_gradient_of_the_trained_steps(tiny_pipeline):

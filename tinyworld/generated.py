@@ -13,7 +13,7 @@ from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.scenes import sample_prompt
 
 _GUIDANCES = (1.0, 1.5, 2.0)
-_NUM_STEPS = (5, 5, 10)  # fine-tuning draws in 5
+_NUM_STEPS = (5, 5, 10)  # few, since fine-tuning draws in few, and enough
 _BATCH = 128
 
 

@@ -58,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> tuple[float, dict[int, torch.Tenso
         weights_path("stable-diffusion"), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
     )
     policy = DiffusionPolicy(pipeline, num_steps=arguments.num_steps, eta=1.0)
-    lora = [p for p in add_lora(pipeline.unet, rank=8, alpha=8, targets=arguments.targets, seed=0) if p.requires_grad]
+    lora = add_lora(pipeline.unet, rank=8, alpha=8, targets=arguments.targets, seed=0)
     drawn = random.Random(0).sample(train_prompts(), arguments.pictures // GROUP)
     prompts = [prompt for prompt in drawn for _ in range(GROUP)]
     window = trained_steps(policy, (0.0, 1.0))
@@ -88,7 +88,10 @@ def ratio(gradients: torch.Tensor) -> float:
 
 def append(rows: list[list]) -> None:
     """Adds rows to gradient_signal.csv, written whole."""
-    known = list(csv.reader(RESULTS.open(newline="", encoding="utf-8"))) if RESULTS.exists() else [list(COLUMNS)]
+    known = [list(COLUMNS)]
+    if RESULTS.exists():
+        with RESULTS.open(newline="", encoding="utf-8") as file:
+            known = list(csv.reader(file))
 
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as file:

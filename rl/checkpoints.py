@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on, written whole, without pickles.
 
 checkpoint_N/  pytorch_lora_weights.safetensors   the LoRA, as diffusers loads it
-               training_state.safetensors         optimiser, moving average, random state
+               training_state.safetensors         optimiser, moving average, every process's random state
                state.json  config.yaml            counters and the config
 """
 
@@ -31,20 +31,30 @@ def save_checkpoint(
     write_rest: Callable[[Path], None],
     keep: int,
 ) -> Path:
-    """Write `checkpoints/checkpoint_{number}` under a scratch name, rename it, then drop the oldest beyond `keep`."""
+    """Write `checkpoints/checkpoint_{number}` under a scratch name, rename it, then drop the oldest beyond `keep`.
+
+    A folder of that name is whole at every moment: a checkpoint that goes is renamed before it is emptied.
+    """
     folder = run / "checkpoints"
+    for left_by_a_kill in folder.glob(".checkpoint_*"):
+        shutil.rmtree(left_by_a_kill)
     scratch, final = folder / f".checkpoint_{number}.tmp", folder / f"checkpoint_{number}"
-    shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch / TENSORS_NAME)
     write_text(scratch / STATE_NAME, json.dumps(state, indent=2))
     write_rest(scratch)
     if final.exists():
-        shutil.rmtree(final)
+        _remove(final)
     os.replace(scratch, final)
     for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
     return final
+
+
+def _remove(folder: Path) -> None:
+    hidden = folder.with_name(f".{folder.name}.old")
+    folder.rename(hidden)
+    shutil.rmtree(hidden)
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -51,7 +51,7 @@ def prepare_run_folder(run: Path, resumed: Path | None) -> None:
         FileExistsError: the folder holds something that is not a run.
     """
     continues = resumed is not None and run.resolve() in resumed.resolve().parents
-    if run.exists() and any(run.iterdir()) and not continues:
+    if run.exists() and _holds_files(run) and not continues:
         if not (run / "config.yaml").is_file():
             raise FileExistsError(
                 f"output_dir: expected a new folder, an empty one or an earlier run, got {run}, which holds other "
@@ -64,6 +64,11 @@ def prepare_run_folder(run: Path, resumed: Path | None) -> None:
         print(f"The earlier run in {run} was moved to {aside}.")
     (run / "samples").mkdir(parents=True, exist_ok=True)
     (run / "checkpoints").mkdir(exist_ok=True)
+
+
+def _holds_files(run: Path) -> bool:
+    # A run that was killed at its very start leaves empty folders and scratch files, nothing to keep.
+    return any(path.is_file() and not path.name.startswith(".") for path in run.rglob("*"))
 
 
 def save_failure(run: Path, process: int, epoch: int, error: NonFiniteRewardError) -> Path:

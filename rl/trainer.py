@@ -15,20 +15,23 @@ import torch
 from accelerate.utils import set_seed
 from tqdm.auto import tqdm
 
-from rl.checkpoints import find_checkpoint, load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rl.checkpoints import find_checkpoint
 from rl.config import TrainConfig
 from rl.config_loading import write_yaml
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
-from rl.lora import add_lora, load_lora, save_lora
+from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
 from rl.policy import DiffusionPolicy, Trajectory, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
 from rl.reporting import RunReporter, write_report, write_summary
 from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards
 from rl.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
+from rl.stop_signal import StopSignal, announce, stop_message
+from rl.training_state import restore_trainer, save_trainer
 
 _GRID_PICTURES = 8
+_OUT_OF_TIME, _SIGNALLED = 1, 2
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -164,14 +167,17 @@ class Trainer:
     def train(self) -> dict[str, Any]:
         """Run the epochs that are left; returns what `summary.json` holds.
 
+        SIGTERM ends the run after the epoch under way: with a checkpoint, without the comparison of base and LoRA.
+
         Raises:
             NonFiniteRewardError: a reward was NaN or infinite; the pictures are in `failure/`, no update was made.
         """
         started = time.monotonic()
         self._open_run()
-        before = self.train_seconds
+        before, stop = self.train_seconds, 0
         epochs = range(self.epoch, self.config.num_epochs)
-        with tqdm(epochs, desc="epochs", unit="epoch", disable=not self.accelerator.is_main_process) as bar:
+        bar = tqdm(epochs, desc="epochs", unit="epoch", disable=not self.accelerator.is_main_process)
+        with StopSignal() as signal, bar:
             for epoch in bar:
                 metrics = self._run_epoch(epoch)
                 self.epoch = epoch + 1
@@ -180,12 +186,15 @@ class Trainer:
                 self.train_seconds = before + time.monotonic() - started
                 self._log(metrics)
                 bar.set_postfix(reward=f"{metrics['reward_mean']:.3f}")
-                out_of_time = self._out_of_time()
-                if self.epoch % self.config.save_freq == 0 or self.epoch == self.config.num_epochs or out_of_time:
-                    self._save_checkpoint()
-                if out_of_time:
+                stop = self._stop_reason(signal.received)
+                if self.epoch % self.config.save_freq == 0 or self.epoch == self.config.num_epochs or stop:
+                    save_trainer(self)
+                if stop:
                     break
-        return self._close_run(before + time.monotonic() - started)
+        summary = self._close_run(before + time.monotonic() - started, evaluate=stop != _SIGNALLED)
+        if stop == _SIGNALLED and self.accelerator.is_main_process:
+            announce(stop_message(self.epoch, self.config.num_epochs, self.run))
+        return summary
 
     def _run_epoch(self, epoch: int) -> dict[str, float]:
         clock = _Clock()
@@ -253,15 +262,11 @@ class Trainer:
             scores = self.evaluator.scores(self.config.eval_freq_num_prompts, self.config.sample_guidance_scale)
         return {f"eval/{name}": scores.mean(name) for name in scores.columns}
 
-    def _out_of_time(self) -> bool:
+    def _stop_reason(self, signalled: bool) -> int:
         limit = self.config.max_train_seconds
-        decision = [bool(limit) and self.train_seconds >= limit]
-        if self.accelerator.num_processes > 1:
-            # Clocks differ; every process must stop after the same epoch.
-            from accelerate.utils import broadcast_object_list
-
-            broadcast_object_list(decision)
-        return decision[0]
+        own = _SIGNALLED if signalled else _OUT_OF_TIME if limit and self.train_seconds >= limit else 0
+        # Clocks differ, and a signal may reach one process only; every process must stop after the same epoch.
+        return int(self.accelerator.gather(torch.tensor([own], device=self.accelerator.device)).max())
 
     def _open_run(self) -> None:
         resumed = find_checkpoint(Path(self.config.resume_from)) if self.config.resume_from else None
@@ -270,7 +275,7 @@ class Trainer:
             write_yaml(self.config, self.run / "config.yaml")
         self.accelerator.wait_for_everyone()
         if resumed:
-            self._load_checkpoint(resumed)
+            restore_trainer(self, resumed)
         main = self.accelerator.is_main_process
         self.reporter = RunReporter(self.run, start_step=self.epoch) if main else None
         start_trackers(self.accelerator, self.config)
@@ -295,53 +300,13 @@ class Trainer:
                 layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 tracker.log_images({"samples": images.permute(0, 2, 3, 1).numpy()}, step=number, **layout)
 
-    def _save_checkpoint(self) -> None:
-        if self.accelerator.is_main_process:
-            tensors, values = optimizer_tensors(self.optimizer)
-            tensors["random.torch"] = torch.get_rng_state()
-            state = {
-                "epoch": self.epoch,
-                "train_seconds": self.train_seconds,
-                "optimizer": values,
-                "update": self.update.state_dict(),
-                "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            }
-            if self.average:
-                state["average_updates"] = self.average.updates
-                tensors |= {f"average.{i}": shadow for i, shadow in enumerate(self.average.shadow)}
-
-            def write_rest(folder: Path) -> None:
-                save_lora(self.policy.unet, type(self.pipeline), folder)
-                write_yaml(self.config, folder / "config.yaml")
-
-            save_checkpoint(
-                self.run, self.epoch, tensors=tensors, state=state, write_rest=write_rest,
-                keep=self.config.num_checkpoint_limit,
-            )
-        self.accelerator.wait_for_everyone()
-
-    def _load_checkpoint(self, folder: Path) -> None:
-        tensors, state = load_checkpoint(folder)
-        load_lora(self.policy.unet, type(self.pipeline), folder)
-        restore_optimizer(self.optimizer, tensors, state["optimizer"])
-        self.update.load_state_dict(state["update"])
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        if self.average and "average_updates" in state:
-            self.average.updates = state["average_updates"]
-            self.average.shadow = [
-                tensors[f"average.{i}"].to(shadow.device) for i, shadow in enumerate(self.average.shadow)
-            ]
-        torch.set_rng_state(tensors["random.torch"])
-        self.epoch, self.train_seconds = state["epoch"], state["train_seconds"]
-
-    def _close_run(self, seconds: float) -> dict[str, Any]:
+    def _close_run(self, seconds: float, *, evaluate: bool) -> dict[str, Any]:
         started = time.monotonic()
         summary: dict[str, Any] = {"epochs": self.epoch, "train_seconds": round(seconds, 1)}
         with self._best_weights():
             if self.accelerator.is_main_process:
                 save_lora(self.policy.unet, type(self.pipeline), self.run)
-            if self.config.eval_at_end:
+            if evaluate and self.config.eval_at_end:
                 summary |= self._compare()
         if self.accelerator.is_main_process:
             summary["seconds"] = round(seconds + time.monotonic() - started, 1)

@@ -41,6 +41,19 @@ def test_an_interrupted_save_leaves_the_last_one(tmp_path):
     assert find_checkpoint(tmp_path).name == "checkpoint_2"
 
 
+def test_a_checkpoint_that_goes_is_renamed_before_it_is_emptied(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    removed = []
+    monkeypatch.setattr("rl.checkpoints.shutil.rmtree", lambda path: removed.append(path.name))
+    save(tmp_path, 2, keep=1)
+    assert removed == [".checkpoint_2.old", ".checkpoint_1.old"]
+    monkeypatch.undo()
+    # As after a kill: nothing was emptied, and the next save sweeps up.
+    save(tmp_path, 3)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint_2", "checkpoint_3"]
+
+
 def test_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="checkpoint_N"):
         find_checkpoint(tmp_path)

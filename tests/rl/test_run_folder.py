@@ -33,6 +33,14 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
         prepare_run_folder(tmp_path, None)
 
 
+def test_what_a_kill_at_the_very_start_leaves_is_no_obstacle(tmp_path):
+    run = tmp_path / "run"
+    prepare_run_folder(run, None)
+    (run / ".config.yaml.7.tmp").write_text("half")
+    prepare_run_folder(run, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
 def test_failure_keeps_pictures_and_prompts(tmp_path):
     images = torch.rand(2, 3, 4, 4)
     images[1, 0, 0, 0] = float("nan")

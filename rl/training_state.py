@@ -1,0 +1,81 @@
+"""What a checkpoint of a trainer holds, and how a trainer goes on from it."""
+
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object, set_seed
+
+from rl.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rl.config_loading import write_yaml
+from rl.lora import load_lora, save_lora
+from rl.random_state import random_state, restore_random_state
+from rl.stop_signal import announce
+
+
+def save_trainer(trainer: Any) -> None:
+    """Write `checkpoints/checkpoint_{epoch}`; every process takes part, the main one writes."""
+    accelerator = trainer.accelerator
+    states = gather_object([random_state()])
+    if accelerator.is_main_process:
+        tensors, values = optimizer_tensors(trainer.optimizer)
+        tensors |= {f"random.{rank}.{name}": part for rank, own in enumerate(states) for name, part in own.items()}
+        state = {
+            "epoch": trainer.epoch,
+            "processes": accelerator.num_processes,
+            "train_seconds": trainer.train_seconds,
+            "optimizer": values,
+            "update": trainer.update.state_dict(),
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+        }
+        if trainer.average:
+            state["average_updates"] = trainer.average.updates
+            tensors |= {f"average.{i}": shadow for i, shadow in enumerate(trainer.average.shadow)}
+
+        def write_rest(folder: Path) -> None:
+            save_lora(trainer.policy.unet, type(trainer.pipeline), folder)
+            write_yaml(trainer.config, folder / "config.yaml")
+
+        save_checkpoint(
+            trainer.run, trainer.epoch, tensors=tensors, state=state, write_rest=write_rest,
+            keep=trainer.config.num_checkpoint_limit,
+        )
+    accelerator.wait_for_everyone()
+
+
+def restore_trainer(trainer: Any, folder: Path) -> None:
+    """Put back what `save_trainer` wrote.
+
+    With another number of processes than the checkpoint's, no process has a random state of its own in it: each is
+    seeded anew, and the run says so. Pictures do not depend on that state, their noise has its own seeds.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: LoRA or optimiser do not fit.
+    """
+    accelerator = trainer.accelerator
+    tensors, state = load_checkpoint(folder)
+    load_lora(trainer.policy.unet, type(trainer.pipeline), folder)
+    restore_optimizer(trainer.optimizer, tensors, state["optimizer"])
+    trainer.update.load_state_dict(state["update"])
+    if accelerator.scaler and state["scaler"]:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    average = trainer.average
+    if average and "average_updates" in state:
+        average.updates = state["average_updates"]
+        average.shadow = [tensors[f"average.{i}"].to(shadow.device) for i, shadow in enumerate(average.shadow)]
+    trainer.epoch, trainer.train_seconds = state["epoch"], state["train_seconds"]
+    # Checkpoints of version 0.1.0 do not say how many processes there were and hold the main one's state only.
+    saved, now = state.get("processes"), accelerator.num_processes
+    if saved == now:
+        prefix = f"random.{accelerator.process_index}."
+        restore_random_state(
+            {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
+        )
+        return
+    set_seed(trainer.config.seed + trainer.epoch, device_specific=True)
+    if accelerator.is_main_process:
+        announce(
+            f"{folder} was saved by {saved or 'an unknown number of'} process(es), this run has {now}: the random "
+            "generators are seeded anew. An epoch's pictures and prompts stay the same if sample_batch_size x "
+            "sample_num_batches_per_epoch x processes does; sums may round differently."
+        )

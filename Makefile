@@ -13,9 +13,9 @@ STAMP := $(VENV)/.complete
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 ))))
 
 # The demo and the tests use only what lies in the repo: no hub look-up, online or not.
-demo test bench: export HF_HUB_OFFLINE := 1
+demo test mutants bench: export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test mutants lint bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward,
 
 test: lint  ## ruff, then every test, with the line coverage of reward/ and rl/
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+mutants: $(STAMP)  ## put known faults back one by one (tests/faults_put_back/); the test each names must fail
+	@$(BIN)/python tests/faults_put_back/run.py
 
 lint: $(STAMP)  ## ruff alone
 	@$(BIN)/ruff check .

@@ -234,8 +234,17 @@ class DDPOConfig(TrainConfig):
         "Holds the UNet's output at the steps outside the window to the base model's, by this weight of the mean "
         "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
     )
+    train_kl_weight: float = knob(
+        0.0, "DDPO",
+        "Penalty on the trained steps' KL divergence from the base model, mean over latent dimensions as log-probs "
+        "are; costs a forward pass without gradient a step. 0: none.", min=0,
+    )
     train_timestep_fraction: float = knob(
         1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
+    )
+    train_steps_per_pass: int = knob(
+        1, "DDPO", "Denoising steps of a batch that share a forward pass: same gradient, more speed, more memory.",
+        min=1,
     )
     train_step_weighting: Literal["none", "sigma", "output"] = knob(
         "none", "DDPO",

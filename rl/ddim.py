@@ -123,14 +123,30 @@ def step_mean(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor)
     return step.next_signal * clean + step.direction * eps
 
 
+def kl_divergence(step: DDIMStep, mean: torch.Tensor, base_mean: torch.Tensor) -> torch.Tensor:
+    """(B,): KL of N(mean, sigma^2) from N(base_mean, sigma^2), mean over latent dimensions as `log_prob` is.
+
+    (mean - base_mean)^2 / (2 sigma^2): in closed form, since both have the step's sigma.
+
+    Raises:
+        ValueError: the step has no noise and hence no density.
+    """
+    _check_stochastic(step)
+    return (mean.float() - base_mean.float()).square().flatten(1).mean(1) * (0.5 / step.sigma**2)
+
+
 def log_prob(step: DDIMStep, mean: torch.Tensor, next_latents: torch.Tensor) -> torch.Tensor:
     """(B,): mean over latent dimensions of log N(next_latents; mean, sigma^2).
 
     Raises:
         ValueError: the step has no noise and hence no density.
     """
-    if not step.is_stochastic:
-        raise ValueError(f"Expected a stochastic step, got sigma = {step.sigma:.1e} at timestep {step.timestep}.")
+    _check_stochastic(step)
     constant = math.log(step.sigma) + 0.5 * math.log(2 * math.pi)
     squares = (next_latents.float() - mean.float()).square().flatten(1).mean(1)
     return squares * (-0.5 / step.sigma**2) - constant
+
+
+def _check_stochastic(step: DDIMStep) -> None:
+    if not step.is_stochastic:
+        raise ValueError(f"Expected a stochastic step, got sigma = {step.sigma:.1e} at timestep {step.timestep}.")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rl.config import DDPOConfig
+from rl.ddim import kl_divergence, log_prob
 from rl.policy import DiffusionPolicy, Trajectory
 from rl.trainer import Experience
 
@@ -42,19 +43,18 @@ class DDPOUpdate:
         local = advantages[experience.positions].to(self.policy.device)
         count = len(local)
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps
-        records, norms, distances = [], [], []
+        records, norms, extras = [], [], {"held_distance": [], "kl_to_base": []}
         for inner in range(config.train_num_inner_epochs):
             random = np.random.default_rng([config.seed, epoch, inner, self.accelerator.process_index])
             # One step takes in every picture, whatever their order; only several steps profit from mixing.
             order = torch.from_numpy(random.permutation(count)) if per_step < count else torch.arange(count)
             window = self._draw_steps(epoch, inner)
             for rows in order.split(per_step):
-                step_records, held, norm = self._optimizer_step(experience.trajectory, local, rows, window)
+                step_records, norm = self._optimizer_step(experience.trajectory, local, rows, window, extras)
                 records += step_records
-                distances += held
                 norms.append(norm)
         loss, kl, clipped, ratio = torch.stack(records).mean(0).tolist()
-        metrics = {"held_distance": torch.stack(distances).mean().item()} if distances else {}
+        metrics = {name: torch.stack(values).mean().item() for name, values in extras.items() if values}
         return metrics | {
             "loss": loss,
             "approx_kl": kl,
@@ -92,41 +92,29 @@ class DDPOUpdate:
         return sorted(random.choice(self.window, size=count, replace=False).tolist())
 
     def _optimizer_step(
-        self, trajectory: Trajectory, advantages: torch.Tensor, rows: torch.Tensor, window: Sequence[int]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+        self,
+        trajectory: Trajectory,
+        advantages: torch.Tensor,
+        rows: torch.Tensor,
+        window: Sequence[int],
+        extras: dict[str, list[torch.Tensor]],
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         batches = rows.split(self.config.train_batch_size)
         passes = len(batches) * len(window)
-        records, held = [], []
+        records = []
         for batch in batches:
-            chosen = _as_slice(batch)
-            conditioning = self.policy.conditioning([trajectory.prompts[i] for i in batch.tolist()], self.guidance)
-            for index in self.held:
-                # No gradient of the reward reaches such a step, yet the LoRA that the others train changes it.
-                with self.accelerator.no_sync(self.policy.trained_unet):
-                    distance = self.policy.distance_to_base(
-                        index, trajectory.latents[index, chosen], conditioning, self.guidance
-                    )
-                    weight = self.config.train_hold_weight / (len(batches) * len(self.held))
-                    self.accelerator.backward(weight * distance)
-                held.append(distance.detach())
-            for index in window:
-                is_last = len(records) == passes - 1
+            prompts = [trajectory.prompts[i] for i in batch.tolist()]
+            extras["held_distance"] += self._hold(trajectory, batch, prompts, len(batches))
+            for start in range(0, len(window), self.config.train_steps_per_pass):
+                indices = window[start : start + self.config.train_steps_per_pass]
+                is_last = len(records) + len(indices) == passes
                 # Gradients are summed over the passes and need to be exchanged once.
                 sync = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.policy.trained_unet)
                 with sync:
-                    new = self.policy.log_prob(
-                        index,
-                        trajectory.latents[index, chosen],
-                        trajectory.latents[index + 1, chosen],
-                        conditioning,
-                        self.guidance,
-                    )
-                    old = trajectory.log_probs[index, chosen]
-                    loss, record = ppo_loss(
-                        new, old, advantages[chosen], self.config.train_clip_range, self.weights[index]
-                    )
-                    self.accelerator.backward(loss / passes)
-                records.append(record)
+                    losses, own_records, distances = self._losses(trajectory, advantages, batch, prompts, indices)
+                    self.accelerator.backward(torch.stack(losses).sum() / passes)
+                records += own_records
+                extras["kl_to_base"] += distances
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.train_max_grad_norm)
         # A scaler (fp16) skips such steps itself and lowers its scale.
         if self.accelerator.scaler is None and not torch.isfinite(norm):
@@ -136,7 +124,52 @@ class DDPOUpdate:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return records, held, norm.detach()
+        return records, norm.detach()
+
+    def _losses(
+        self,
+        trajectory: Trajectory,
+        advantages: torch.Tensor,
+        batch: torch.Tensor,
+        prompts: Sequence[str],
+        indices: Sequence[int],
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        # One loss, record and (with a KL penalty) distance for each of the steps `indices`, which share a pass.
+        config, chosen = self.config, _as_slice(batch)
+        # The text embeddings are remembered, so asking again costs no encoding.
+        conditioning = self.policy.conditioning([*prompts] * len(indices), self.guidance)
+        before = torch.stack([trajectory.latents[index, chosen] for index in indices])
+        means = self.policy.means(indices, before, conditioning, self.guidance)
+        base = None
+        if config.train_kl_weight:
+            base = self.policy.base_means(indices, before, conditioning, self.guidance)
+        losses, records, distances = [], [], []
+        for place, index in enumerate(indices):
+            new = log_prob(self.policy.steps[index], means[place], trajectory.latents[index + 1, chosen])
+            old = trajectory.log_probs[index, chosen]
+            loss, record = ppo_loss(new, old, advantages[chosen], config.train_clip_range, self.weights[index])
+            if base is not None:
+                distance = kl_divergence(self.policy.steps[index], means[place], base[place]).mean()
+                loss = loss + config.train_kl_weight * distance
+                distances.append(distance.detach())
+            losses.append(loss)
+            records.append(record)
+        return losses, records, distances
+
+    def _hold(
+        self, trajectory: Trajectory, batch: torch.Tensor, prompts: Sequence[str], num_batches: int
+    ) -> list[torch.Tensor]:
+        # No gradient of the reward reaches the held steps, yet the LoRA that the others train changes them.
+        distances = []
+        conditioning = self.policy.conditioning(prompts, self.guidance) if self.held else None
+        for index in self.held:
+            with self.accelerator.no_sync(self.policy.trained_unet):
+                latents = trajectory.latents[index, _as_slice(batch)]
+                distance = self.policy.distance_to_base(index, latents, conditioning, self.guidance)
+                weight = self.config.train_hold_weight / (num_batches * len(self.held))
+                self.accelerator.backward(weight * distance)
+            distances.append(distance.detach())
+        return distances
 
 
 def ppo_loss(

@@ -205,6 +205,82 @@ def test_accumulation_equals_one_large_batch(tiny_pipeline):
     assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
 
 
+@pytest.mark.parametrize("changes", [{}, {"sample_guidance_scale": 4.0}, {"train_step_weighting": "output"},
+                                     {"train_batch_size": 2, "train_gradient_accumulation_steps": 4}])
+@pytest.mark.parametrize("steps", [2, 3, 100])
+def test_flattened_steps_have_the_gradient_of_single_ones(tiny_pipeline, steps, changes):
+    gradients, metrics = [], []
+    for per_pass in (1, steps):
+        update = make_update(
+            copy.deepcopy(tiny_pipeline), learning_rate=0.0, train_steps_per_pass=per_pass, train_max_grad_norm=1e9,
+            **changes,
+        )
+        seen = []
+        update.optimizer.register_step_pre_hook(
+            lambda *args, own=update.parameters, seen=seen: seen.append(torch.cat([p.grad.flatten() for p in own]))
+        )
+        metrics.append(update.step(0, make_experience(update, REWARDS)))
+        gradients += seen
+    assert gradients[0].norm() > 0
+    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
+    assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], abs=1e-5)
+
+
+def test_kl_to_the_base_model_is_0_at_first_and_holds_the_policy_back(tiny_pipeline):
+    after = {}
+    for weight in (0.0, 1e-9, 1e3):
+        update = make_update(copy.deepcopy(tiny_pipeline), train_kl_weight=weight, train_steps_per_pass=2)
+        experience = make_experience(update, REWARDS)
+        metrics = update.step(0, experience)
+        assert metrics.get("kl_to_base", 0.0) == 0.0 and ("kl_to_base" in metrics) == (weight > 0)
+        for epoch in range(1, 6):
+            metrics = update.step(epoch, experience)
+        conditioning, latents = update.policy.conditioning(PROMPTS, 1.0), experience.trajectory.latents
+        with torch.no_grad():
+            means = update.policy.means([0, 1, 2, 3], latents[:4], update.policy.conditioning(PROMPTS * 4, 1.0), 1.0)
+        base = update.policy.base_means([0], latents[:1], conditioning, 1.0)
+        assert torch.equal(
+            base[0], step_mean_without_lora(update.policy, latents[0], conditioning)
+        ), "The base model's mean has the LoRA in it."
+        after[weight] = (means[0] - base[0]).square().mean().item()
+    # A weight that is next to nothing changes nothing; a large one keeps the policy at the base model.
+    assert after[1e-9] == pytest.approx(after[0.0], rel=1e-3)
+    assert after[1e3] < 0.1 * after[0.0]
+
+
+def step_mean_without_lora(policy, latents, conditioning):
+    with policy.base_model(), torch.no_grad():
+        return policy.means([0], latents[None], conditioning, 1.0)[0]
+
+
+def test_gradient_of_the_kl_penalty_is_that_of_its_closed_form(tiny_pipeline):
+    gradients = []
+    for weight in (0.0, 2.0):
+        update = make_update(
+            copy.deepcopy(tiny_pipeline), learning_rate=0.0, train_kl_weight=weight, train_max_grad_norm=1e9
+        )
+        experience = make_experience(update, REWARDS)
+        for number, parameter in enumerate(update.parameters):
+            torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
+        seen = []
+        update.optimizer.register_step_pre_hook(
+            lambda *args, own=update.parameters, seen=seen: seen.extend(p.grad.clone() for p in own)
+        )
+        update.step(0, experience)
+        gradients.append(seen)
+    conditioning, latents = update.policy.conditioning(PROMPTS, 1.0), experience.trajectory.latents
+    penalty = 0.0
+    for index in range(4):
+        sigma = update.policy.steps[index].sigma
+        base = update.policy.base_means([index], latents[index : index + 1], conditioning, 1.0)[0]
+        mean = update.policy.means([index], latents[index : index + 1], conditioning, 1.0)[0]
+        normal = torch.distributions.Normal
+        penalty = penalty + 2.0 * torch.distributions.kl_divergence(normal(mean, sigma), normal(base, sigma)).mean() / 4
+    expected = torch.autograd.grad(penalty, update.parameters)
+    for plain, penalised, extra in zip(*gradients, expected, strict=True):
+        torch.testing.assert_close(penalised - plain, extra, rtol=1e-3, atol=1e-6)
+
+
 def test_update_favours_what_was_rewarded(tiny_pipeline):
     update = make_update(tiny_pipeline)
     experience = make_experience(update, REWARDS)

@@ -38,9 +38,16 @@ def start_trackers(accelerator: Any, config: TrainConfig) -> None:
     """Open the trackers that `make_accelerator` chose, under the config's names."""
     if not accelerator.log_with:
         return
-    kwargs = dict(config.tracker_kwargs)
-    if "wandb" in [str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with]:
-        kwargs = {"wandb": {"name": config.run_name or config.exp_name}} | kwargs
+    name = config.run_name or config.exp_name
+    own: dict[str, dict[str, Any]] = {
+        # Otherwise wandb writes into whatever folder the run was started from.
+        "wandb": {"name": name, "dir": str(accelerator.logging_dir)},
+        "trackio": {"name": name},
+    }
+    trackers = [str(getattr(tracker, "value", tracker)) for tracker in accelerator.log_with]
+    kwargs = {tracker: own[tracker] for tracker in trackers if tracker in own} | dict(config.tracker_kwargs)
+    if "wandb" in kwargs and accelerator.is_main_process:
+        Path(accelerator.logging_dir).mkdir(parents=True, exist_ok=True)
     accelerator.init_trackers(config.tracker_project_name, init_kwargs=kwargs)
 
 

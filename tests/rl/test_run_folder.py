@@ -63,16 +63,23 @@ def test_tracker_choice(tmp_path, monkeypatch):
     assert trackers() == []
 
 
-def test_wandb_gets_the_runs_name():
+@pytest.mark.parametrize("tracker", ["wandb", "trackio"])
+def test_trackers_get_the_runs_name_and_wandb_its_folder(tmp_path, tracker):
     class Stub:
-        log_with = ["wandb"]
+        log_with = [tracker]
+        is_main_process = True
+        logging_dir = str(tmp_path / "run" / "logs")
 
         def init_trackers(self, project, init_kwargs):
             self.seen = (project, init_kwargs)
 
     stub = Stub()
     start_trackers(stub, DDPOConfig(run_name="mine", tracker_project_name="p"))
-    assert stub.seen == ("p", {"wandb": {"name": "mine"}})
+    folder = {"wandb": {"dir": stub.logging_dir}, "trackio": {}}[tracker]
+    assert stub.seen == ("p", {tracker: {"name": "mine"} | folder})
+    assert (tmp_path / "run" / "logs").is_dir() == (tracker == "wandb")
+    start_trackers(stub, DDPOConfig(tracker_kwargs={tracker: {"name": "own"}}))
+    assert stub.seen[1] == {tracker: {"name": "own"}}
 
 
 def test_threads(tmp_path):

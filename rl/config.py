@@ -125,6 +125,9 @@ class TrainConfig:
     )
     eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
     eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
+    eval_freq_group_size: int = knob(
+        2, "evaluation", "Pictures per prompt in those evaluations; with 1 their diversity is not measured.", min=1
+    )
     eval_batch_size: int = knob(16, "evaluation", "Pictures a batch in evaluations.", min=1)
     eval_seed: int = knob(1234, "evaluation", "Seed of the evaluation's pictures.", min=0)
 

@@ -78,6 +78,12 @@ class Evaluator:
         with torch.no_grad():
             return self.policy.decode(latents)
 
+    def score(self, images: torch.Tensor, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Scores (N,) of pictures `indices`, one column a reward: `reward` is the trained sum."""
+        prompts = [self.prompt(i) for i in indices]
+        with torch.no_grad():
+            return {"reward": self.rewards(images, prompts)[0]} | self.eval_rewards(images, prompts)[1]
+
     def scores(self, count: int, guidance_scale: float, progress: Callable[[int], Any] | None = None) -> Scores:
         """Scores of pictures 0 .. count - 1."""
         rank, world = self.process
@@ -85,10 +91,7 @@ class Evaluator:
         rows = []
         for start in range(0, len(own), self.batch_size):
             indices = own[start : start + self.batch_size]
-            images = self.pictures(indices, guidance_scale)
-            prompts = [self.prompt(i) for i in indices]
-            with torch.no_grad():
-                columns = {"reward": self.rewards(images, prompts)[0]} | self.eval_rewards(images, prompts)[1]
+            columns = self.score(self.pictures(indices, guidance_scale), indices)
             stacked = torch.stack(list(columns.values()), dim=1).double().tolist()
             rows += [[index, *values] for index, values in zip(indices, stacked, strict=True)]
             if progress:
@@ -183,8 +186,10 @@ def short_name(name: str) -> str:
     return name.removesuffix("_reward") or name
 
 
-def bootstrap_interval(gains: np.ndarray, prompts: Sequence[str], seed: int = 0) -> list[float]:
-    """95 % percentile interval of the mean of (N,) gains; prompts are drawn anew, with all their pictures."""
+def bootstrap_interval(
+    gains: np.ndarray, prompts: Sequence[str], seed: int = 0, level: float = 0.95
+) -> list[float]:
+    """Percentile interval of the mean of (N,) gains; prompts are drawn anew, with all their pictures."""
     _, clusters = np.unique(np.array(prompts), return_inverse=True)
     sums, sizes = np.bincount(clusters, weights=gains), np.bincount(clusters)
     random = np.random.default_rng(seed)
@@ -192,7 +197,7 @@ def bootstrap_interval(gains: np.ndarray, prompts: Sequence[str], seed: int = 0)
     for _ in range(10):  # in parts: the draws of thousands of prompts would fill memory
         drawn = random.integers(len(sums), size=(_BOOTSTRAP_SAMPLES // 10, len(sums)))
         means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return [float(low), float(high)]
 
 

@@ -20,6 +20,7 @@ from rl.config import TrainConfig
 from rl.config_loading import write_yaml
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
+from rl.hacking_panel import HackingPanel
 from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
 from rl.policy import DiffusionPolicy, Trajectory, sample_seed
@@ -130,6 +131,10 @@ class Trainer:
             process=(self.accelerator.process_index, self.accelerator.num_processes),
             gather=_gather_rows if self.accelerator.num_processes > 1 else None,
         )
+        self.panel = HackingPanel(
+            self.evaluator, num_prompts=config.eval_freq_num_prompts, group_size=config.eval_freq_group_size,
+            guidance_scale=config.sample_guidance_scale,
+        ) if config.eval_freq else None
         self.run = Path(config.output_dir)
         self.epoch = 0
         self.train_seconds = 0.0
@@ -181,8 +186,9 @@ class Trainer:
             for epoch in bar:
                 metrics = self._run_epoch(epoch)
                 self.epoch = epoch + 1
-                if self.config.eval_freq and self.epoch % self.config.eval_freq == 0:
-                    metrics |= self._evaluate_now()
+                if self.panel and self.epoch % self.config.eval_freq == 0:
+                    with self._best_weights():
+                        metrics |= self.panel.evaluate(self.epoch)[0]
                 self.train_seconds = before + time.monotonic() - started
                 self._log(metrics)
                 bar.set_postfix(reward=f"{metrics['reward_mean']:.3f}")
@@ -257,11 +263,6 @@ class Trainer:
         with self.average.applied() if self.average else contextlib.nullcontext():
             yield
 
-    def _evaluate_now(self) -> dict[str, float]:
-        with self._best_weights():
-            scores = self.evaluator.scores(self.config.eval_freq_num_prompts, self.config.sample_guidance_scale)
-        return {f"eval/{name}": scores.mean(name) for name in scores.columns}
-
     def _stop_reason(self, signalled: bool) -> int:
         limit = self.config.max_train_seconds
         own = _SIGNALLED if signalled else _OUT_OF_TIME if limit and self.train_seconds >= limit else 0
@@ -276,6 +277,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if resumed:
             restore_trainer(self, resumed)
+        if self.panel:
+            self.panel.open(self.run, self.epoch)
         main = self.accelerator.is_main_process
         self.reporter = RunReporter(self.run, start_step=self.epoch) if main else None
         start_trackers(self.accelerator, self.config)
@@ -303,6 +306,7 @@ class Trainer:
     def _close_run(self, seconds: float, *, evaluate: bool) -> dict[str, Any]:
         started = time.monotonic()
         summary: dict[str, Any] = {"epochs": self.epoch, "train_seconds": round(seconds, 1)}
+        summary |= self.panel.summary() if self.panel else {}
         with self._best_weights():
             if self.accelerator.is_main_process:
                 save_lora(self.policy.unet, type(self.pipeline), self.run)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl.bootstrap import bootstrap_interval
 from rl.file_writing import write_text, write_whole
 from rl.policy import DiffusionPolicy, sample_seed
 from rl.reporting import to_picture
 from rl.reward_loading import RewardSet
-
-_BOOTSTRAP_SAMPLES = 10_000
 
 
 @dataclass
@@ -184,21 +183,6 @@ class Comparison:
 def short_name(name: str) -> str:
     """`oracle_reward` -> `oracle`; other names unchanged."""
     return name.removesuffix("_reward") or name
-
-
-def bootstrap_interval(
-    gains: np.ndarray, prompts: Sequence[str], seed: int = 0, level: float = 0.95
-) -> list[float]:
-    """Percentile interval of the mean of (N,) gains; prompts are drawn anew, with all their pictures."""
-    _, clusters = np.unique(np.array(prompts), return_inverse=True)
-    sums, sizes = np.bincount(clusters, weights=gains), np.bincount(clusters)
-    random = np.random.default_rng(seed)
-    means = []
-    for _ in range(10):  # in parts: the draws of thousands of prompts would fill memory
-        drawn = random.integers(len(sums), size=(_BOOTSTRAP_SAMPLES // 10, len(sums)))
-        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return [float(low), float(high)]
 
 
 def write_evaluation(run: Path, evaluator: Evaluator, comparison: Comparison, examples: int = 12) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from rl.evaluation import bootstrap_interval
+from rl.bootstrap import bootstrap_interval
+
+PANEL_FILE = "hacking_panel.json"  # in the run folder: the looks, which the report draws
 
 # A run is looked at many times. In a simulation of 14 looks at 64 prompts, a held-out reward that only drifts about no
 # change (correlation 0.8 from look to look) lies wholly below 0 at some look of 20 % of runs at the 95 % level, of 6 %
@@ -42,7 +44,7 @@ class Change:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"{self.metric} {self.base:.3f} -> {self.now:.3f} ({self.change:+.3f}, {LEVEL:.0%} interval {low:+.3f} to "
+            f"{self.metric} {self.base:.3f} -> {self.now:.3f} ({self.change:+.3f}, {100 * LEVEL:g} % interval {low:+.3f} to "
             f"{high:+.3f})"
         )
 

@@ -16,14 +16,13 @@ from accelerate.utils import set_seed
 
 from rl.evaluation import Evaluator
 from rl.file_writing import write_text
-from rl.hacking_alarm import FEWEST_UNITS, LEVEL, Alarm, Look, alarm_message, alarms, judge
+from rl.hacking_alarm import FEWEST_UNITS, LEVEL, PANEL_FILE, Alarm, Look, alarm_message, alarms, judge
 from rl.random_state import random_state, restore_random_state
 from rl.side_metrics import colour_entropy, diversity, edge_density, reduced, saturation, similarity
 from rl.stop_signal import announce
 
 _MEASURES = {"colour_entropy": colour_entropy, "edge_density": edge_density, "saturation": saturation}
 _RESERVED = ("alarm", "similarity_to_base", *_MEASURES, "diversity")
-PANEL_FILE = "hacking_panel.json"
 
 
 class HackingPanel:

@@ -118,7 +118,7 @@ def test_too_few_units_to_tell():
 
 def test_an_unchanged_metric_seldom_raises_the_alarm(monkeypatch):
     """Ten looks a run at a held-out reward that only drifts at random while the reward rises."""
-    monkeypatch.setattr("rl.evaluation._BOOTSTRAP_SAMPLES", 1000)
+    monkeypatch.setattr("rl.bootstrap._BOOTSTRAP_SAMPLES", 1000)
     base = {"reward": np.zeros(32), "oracle": np.zeros(32)}
     suspicious, raised = 0, 0
     for seed in range(60):
@@ -141,6 +141,6 @@ def test_message_has_the_numbers_and_what_to_do():
     (alarm,) = alarms(looks(HACKED, HACKED))
     text = alarm_message(alarm, 64)
     assert "ALARM at epoch 10: the reward rises while oracle falls" in text
-    assert "99% interval" in text and "64 pictures" in text and "What to do" in text
+    assert "99 % interval" in text and "64 pictures" in text and "What to do" in text
     for change in (alarm.reward, *alarm.fallen):
         assert f"{change.base:.3f} -> {change.now:.3f}" in text

@@ -8,7 +8,8 @@ import torch
 
 import rl.hacking_panel
 from rl.evaluation import Evaluator
-from rl.hacking_panel import PANEL_FILE, HackingPanel
+from rl.hacking_alarm import PANEL_FILE
+from rl.hacking_panel import HackingPanel
 from rl.lora import add_lora
 from rl.policy import DiffusionPolicy
 from rl.reward_loading import Reward, RewardSet

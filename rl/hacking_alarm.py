@@ -44,8 +44,8 @@ class Change:
     def __str__(self) -> str:
         low, high = self.interval
         return (
-            f"{self.metric} {self.base:.3f} -> {self.now:.3f} ({self.change:+.3f}, {100 * LEVEL:g} % interval {low:+.3f} to "
-            f"{high:+.3f})"
+            f"{self.metric} {self.base:.3f} -> {self.now:.3f} ({self.change:+.3f}, {100 * LEVEL:g} % interval "
+            f"{low:+.3f} to {high:+.3f})"
         )
 
 

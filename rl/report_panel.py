@@ -46,9 +46,9 @@ def panel_section(panel: Mapping[str, Any]) -> str:
         "<section id='panel'><h2>Is the reward being hacked?</h2><p class='note'>"
         f"{escape(_verdict(looks, onsets))} Means over {panel['num_prompts']} prompts, {panel['group_size']} "
         f"picture{'s' * (panel['group_size'] != 1)} each; epoch 0 is the base model. Band: "
-        f"{_percent(panel['level'])} interval of the change from it, by bootstrap over prompts. An alarm is raised by a "
-        f"held-out reward that falls, and by {', '.join(map(_words, COLLAPSE_METRICS))} only when one loses more than "
-        f"{_percent(COLLAPSE_SHARE)}; the rest is there to be seen.{path_note}</p>"
+        f"{_percent(panel['level'])} interval of the change from it, by bootstrap over prompts. An alarm is raised by "
+        f"a held-out reward that falls, and by {', '.join(map(_words, COLLAPSE_METRICS))} only when one loses more "
+        f"than {_percent(COLLAPSE_SHARE)}; the rest is there to be seen.{path_note}</p>"
         f"<div class='multiples'>{charts}{paths}</div></section>"
     )
 

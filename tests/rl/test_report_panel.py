@@ -79,8 +79,8 @@ def test_names_are_escaped():
 
 def test_markers_stay_inside_the_chart_and_ticks_may_be_fractions():
     svg = line_chart(
-        [Line("a", [0.3, 0.4], [1, 2])], title="t", x_label="x", y_label="y", markers=[(0.31, "<early>"), (0.4, "late")],
-        whole_x=False,
+        [Line("a", [0.3, 0.4], [1, 2])], title="t", x_label="x", y_label="y",
+        markers=[(0.31, "<early>"), (0.4, "late")], whole_x=False,
     )  # fmt: skip
     root = ElementTree.fromstring(svg)
     lines = [node for node in root.iter("line") if node.get("class") == "marker"]

@@ -143,11 +143,18 @@ class TrainConfig:
     )
     eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
     eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
+    eval_freq_group_size: int = knob(
+        2, "evaluation", "Pictures per prompt in those evaluations; with 1 their diversity is not measured.", min=1
+    )
     eval_batch_size: int = knob(16, "evaluation", "Pictures a batch in evaluations.", min=1)
     early_stop_patience: int = knob(
         0, "evaluation",
         "Stop when so many evaluations (every eval_freq epochs) in a row were no better than the best one, by the "
         "first of eval_rewards or else the reward, and keep the best one's weights; 0: never.", min=0,
+    )
+    early_stop_on_alarm: bool = knob(
+        False, "evaluation",
+        "Stop when the reward-hacking alarm sounds, and keep the weights of the best evaluation by the same measure.",
     )
     eval_seed: int = knob(1234, "evaluation", "Seed of the evaluation's pictures.", min=0)
 
@@ -159,11 +166,12 @@ class TrainConfig:
                 "push_to_hub: expected false, got true. Training pushes nothing; upload the run folder afterwards "
                 "with `hf upload REPO OUTPUT_DIR`."
             )
-        if self.early_stop_patience and not self.eval_freq:
-            raise ValueError(
-                f"early_stop_patience: expected eval_freq > 0 with a patience of {self.early_stop_patience}, got 0: "
-                "without evaluations nothing ever stops. Set eval_freq, for example to 10."
-            )
+        for name in ("early_stop_patience", "early_stop_on_alarm"):
+            if getattr(self, name) and not self.eval_freq:
+                raise ValueError(
+                    f"{name}: expected eval_freq > 0 with {name}: {getattr(self, name)}, got 0: without evaluations "
+                    "nothing ever stops. Set eval_freq, for example to 10."
+                )
         if self.reward_normalization == "group" and self.sample_group_size < 2:
             raise ValueError(
                 "reward_normalization: 'group' compares pictures of one prompt, but sample_group_size is 1. Set "

@@ -1,4 +1,4 @@
-"""Early stopping: end a run whose evaluation no longer improves, and keep its best weights."""
+"""Early stopping: end a run that no longer improves, or whose reward is hacked, and keep its best weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,32 +10,36 @@ class EarlyStop:
     """Remembers the best evaluation and the weights it was of.
 
     Args:
-        patience: evaluations in a row without a better one after which to stop; 0: never.
         parameters: the trained weights; inside `Trainer` they hold the moving average when an evaluation runs.
+        patience: evaluations in a row without a better one after which to stop; 0: never.
+        on_alarm: whether the reward-hacking alarm stops the run.
 
     Example:
-        >>> stop = EarlyStop(3, trainer.lora)
+        >>> stop = EarlyStop(trainer.lora, patience=3)
         >>> stop.see(epoch=10, value=0.41)
         False
     """
 
-    def __init__(self, patience: int, parameters: Sequence[torch.nn.Parameter]) -> None:
-        self.patience, self.parameters = patience, list(parameters)
+    def __init__(
+        self, parameters: Sequence[torch.nn.Parameter], patience: int, *, on_alarm: bool = False
+    ) -> None:
+        self.parameters, self.patience, self.on_alarm = list(parameters), patience, on_alarm
         self.best: float | None = None
         self.best_epoch = 0
         self.waited = 0
+        self.alarmed = False
         self.weights: list[torch.Tensor] = []
 
-    def see(self, epoch: int, value: float) -> bool:
+    def see(self, epoch: int, value: float, *, alarm: bool = False) -> bool:
         """Take in an evaluation, with the weights it was of in the parameters; True: it is time to stop."""
-        if not self.patience:
+        if not (self.patience or self.on_alarm):
             return False
+        self.waited += 1
         if self.best is None or value > self.best:
             self.best, self.best_epoch, self.waited = value, epoch, 0
             self.weights = [parameter.detach().clone() for parameter in self.parameters]
-            return False
-        self.waited += 1
-        return self.waited >= self.patience
+        self.alarmed = alarm and self.on_alarm
+        return self.alarmed or bool(self.patience and self.waited >= self.patience)
 
     @torch.no_grad()
     def restore_best(self) -> None:
@@ -45,9 +49,10 @@ class EarlyStop:
 
     def message(self, epoch: int) -> str:
         """What a run that ends so says."""
+        reason = "the reward is being hacked" if self.alarmed else f"the last {self.waited} evaluations were no better"
         return (
-            f"Stopped early after epoch {epoch}: the last {self.waited} evaluations were no better than "
-            f"{self.best:.4f} at epoch {self.best_epoch}, whose weights are kept."
+            f"Stopped early after epoch {epoch}: {reason}. Kept are the weights of the best evaluation, "
+            f"{self.best:.4f} at epoch {self.best_epoch}."
         )
 
     def state_dict(self) -> dict[str, Any]:

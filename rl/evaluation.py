@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl.bootstrap import bootstrap_interval
 from rl.file_writing import write_text, write_whole
 from rl.policy import DiffusionPolicy, sample_seed
 from rl.reporting import to_picture
 from rl.reward_loading import RewardSet
-
-_BOOTSTRAP_SAMPLES = 10_000
 
 
 @dataclass
@@ -78,6 +77,12 @@ class Evaluator:
         with torch.no_grad():
             return self.policy.decode(latents)
 
+    def score(self, images: torch.Tensor, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Scores (N,) of pictures `indices`, one column a reward: `reward` is the trained sum."""
+        prompts = [self.prompt(i) for i in indices]
+        with torch.no_grad():
+            return {"reward": self.rewards(images, prompts)[0]} | self.eval_rewards(images, prompts)[1]
+
     def scores(self, count: int, guidance_scale: float, progress: Callable[[int], Any] | None = None) -> Scores:
         """Scores of pictures 0 .. count - 1."""
         rank, world = self.process
@@ -85,10 +90,7 @@ class Evaluator:
         rows = []
         for start in range(0, len(own), self.batch_size):
             indices = own[start : start + self.batch_size]
-            images = self.pictures(indices, guidance_scale)
-            prompts = [self.prompt(i) for i in indices]
-            with torch.no_grad():
-                columns = {"reward": self.rewards(images, prompts)[0]} | self.eval_rewards(images, prompts)[1]
+            columns = self.score(self.pictures(indices, guidance_scale), indices)
             stacked = torch.stack(list(columns.values()), dim=1).double().tolist()
             rows += [[index, *values] for index, values in zip(indices, stacked, strict=True)]
             if progress:
@@ -181,19 +183,6 @@ class Comparison:
 def short_name(name: str) -> str:
     """`oracle_reward` -> `oracle`; other names unchanged."""
     return name.removesuffix("_reward") or name
-
-
-def bootstrap_interval(gains: np.ndarray, prompts: Sequence[str], seed: int = 0) -> list[float]:
-    """95 % percentile interval of the mean of (N,) gains; prompts are drawn anew, with all their pictures."""
-    _, clusters = np.unique(np.array(prompts), return_inverse=True)
-    sums, sizes = np.bincount(clusters, weights=gains), np.bincount(clusters)
-    random = np.random.default_rng(seed)
-    means = []
-    for _ in range(10):  # in parts: the draws of thousands of prompts would fill memory
-        drawn = random.integers(len(sums), size=(_BOOTSTRAP_SAMPLES // 10, len(sums)))
-        means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return [float(low), float(high)]
 
 
 def write_evaluation(run: Path, evaluator: Evaluator, comparison: Comparison, examples: int = 12) -> None:

@@ -25,11 +25,20 @@ class Line:
 
 
 def line_chart(
-    lines: Sequence[Line], *, title: str, x_label: str, y_label: str, width: int = 520, height: int = 270
+    lines: Sequence[Line],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    width: int = 520,
+    height: int = 270,
+    markers: Sequence[tuple[float, str]] = (),
+    whole_x: bool = True,
 ) -> str:
     """SVG text of the chart; its colours come from the page's classes line0, line1, ... (`stroke`, `fill`).
 
-    Points that are not finite are left out.
+    Points that are not finite are left out. `markers` are upright lines at an x within the points, with their text;
+    `whole_x` keeps ticks in x to whole numbers.
 
     Raises:
         ValueError: no line has a finite point.
@@ -38,8 +47,9 @@ def line_chart(
     all_x, all_raw, _, all_low, all_high = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
     if not len(all_x):
         raise ValueError(f"Expected at least one finite point in the chart {title!r}, got none.")
-    x_ticks = nice_ticks(all_x.min(), all_x.max(), whole=True)
-    y_ticks = nice_ticks(min(all_raw.min(), all_low.min()), max(all_raw.max(), all_high.max()))
+    x_ticks = nice_ticks(all_x.min(), all_x.max(), whole=whole_x, about=max(2, width // 100))
+    low, high = min(all_raw.min(), all_low.min()), max(all_raw.max(), all_high.max())
+    y_ticks = nice_ticks(low, high, about=max(2, height // 50))
     plot_width, plot_height = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
 
     def place(x: np.ndarray, y: np.ndarray) -> list[str]:
@@ -52,6 +62,14 @@ def line_chart(
         f'<text class="chart-title" x="{_LEFT}" y="18">{escape(title)}</text>',
     ]
     parts += _axes(x_ticks, y_ticks, x_label, y_label, width, height)
+    for x, text in markers:
+        across = _LEFT + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * plot_width
+        late = across > _LEFT + plot_width / 2
+        parts.append(
+            f'<line class="marker" x1="{across:.1f}" y1="{_TOP}" x2="{across:.1f}" y2="{_TOP + plot_height}"/>'
+            f'<text class="marker" x="{across + (-4 if late else 4):.1f}" y="{_TOP + 10}" '
+            f'text-anchor="{"end" if late else "start"}">{escape(text)}</text>'
+        )
     for number, (x, raw, middle, low, high) in enumerate(drawn):
         if not len(x):
             continue

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from rl.hacking_alarm import PANEL_FILE
 from rl.line_chart import Line, line_chart
+from rl.report_panel import alarm_note, panel_section
 from rl.report_style import STYLE
 
 _EXAMPLES = 12  # shown at once; the rest is folded away
@@ -26,7 +28,7 @@ Metrics = Mapping[int, Mapping[str, float]]
 
 
 def report_html(run_dir: Path, metrics: Metrics) -> str:
-    """The page, from the run's metrics and whatever of config.yaml, summary.json, evaluation.json, samples/ is there.
+    """The page, from the run's metrics and whatever else its folder holds so far.
 
     Everything shown is escaped, and the page forbids itself scripts and requests: prompts may hold anything.
     """
@@ -34,11 +36,14 @@ def report_html(run_dir: Path, metrics: Metrics) -> str:
     config = yaml.safe_load(config_text) or {}
     summary = json.loads(_read(run_dir / "summary.json") or "{}")
     evaluation = json.loads(_read(run_dir / "evaluation.json") or "{}")
+    panel = json.loads(_read(run_dir / PANEL_FILE) or "{}")
     sections = [
         _header(run_dir, config, metrics),
+        alarm_note(panel),
         _headline(summary),
         _examples(run_dir, evaluation.get("examples", [])),
-        _curves(metrics),
+        panel_section(panel),
+        _curves(metrics, panel=bool(panel)),
         _sweep(evaluation),
         _sample_grids(run_dir),
         _config(config_text),
@@ -166,8 +171,10 @@ def _picture(run_dir: Path, name: Any, alt: str, side: int) -> str:
     return f'<img src="data:image/{kind};base64,{encoded}" alt="{escape(alt)}">'
 
 
-def _curves(metrics: Metrics) -> str:
+def _curves(metrics: Metrics, *, panel: bool) -> str:
     names = list(dict.fromkeys(name for row in metrics.values() for name in row))
+    if panel:  # which shows the evaluations
+        names = [name for name in names if not name.startswith("eval/")]
     terms = [name for name in names if name.startswith("reward/")]
     if len(terms) == 1:  # one term of weight 1 repeats reward_mean
         names.remove(terms[0])

@@ -54,6 +54,15 @@ figcaption { font-size: 12px; line-height: 1.4; padding-top: 3px; font-variant-n
 .chart .raw { fill: none; stroke: var(--line); stroke-width: 1; opacity: .35; }
 .chart .band { fill: var(--line); opacity: .14; }
 .chart circle { fill: var(--line); }
+.chart line.marker { stroke: var(--bad); stroke-width: 1.4; stroke-dasharray: 4 3; }
+.chart text.marker { fill: var(--bad); }
+.multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 14px; }
+.alarm { margin: 18px 0 0; padding: 12px 18px; background: var(--card); border: 1px solid var(--bad);
+         border-left-width: 6px; border-radius: 10px; }
+.alarm h2 { margin: 0 0 4px; color: var(--bad); }
+.alarm p { margin: 4px 0; }
+.alarm ul { margin: 4px 0; padding-left: 20px; font-variant-numeric: tabular-nums; }
+.alarm a { color: var(--one); }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 5px 14px; border-bottom: 1px solid var(--rule); }

@@ -21,6 +21,7 @@ from rl.config_loading import write_yaml
 from rl.early_stop import EarlyStop
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
+from rl.hacking_panel import HackingPanel
 from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
 from rl.pipeline_options import DTYPES, prepare_pipeline
@@ -127,7 +128,11 @@ class Trainer:
             process=(self.accelerator.process_index, self.accelerator.num_processes),
             gather=_gather_rows if self.accelerator.num_processes > 1 else None,
         )
-        self.early_stop = EarlyStop(config.early_stop_patience, self.lora)
+        self.panel = HackingPanel(
+            self.evaluator, num_prompts=config.eval_freq_num_prompts, group_size=config.eval_freq_group_size,
+            guidance_scale=config.sample_guidance_scale,
+        ) if config.eval_freq else None
+        self.early_stop = EarlyStop(self.lora, config.early_stop_patience, on_alarm=config.early_stop_on_alarm)
         self.run = Path(config.output_dir)
         self.epoch = 0
         self.train_seconds = 0.0
@@ -179,7 +184,7 @@ class Trainer:
             for epoch in bar:
                 metrics, stagnated = self._run_epoch(epoch), False
                 self.epoch = epoch + 1
-                if self.config.eval_freq and self.epoch % self.config.eval_freq == 0:
+                if self.panel and self.epoch % self.config.eval_freq == 0:
                     evaluation, stagnated = self._evaluate_now()
                     metrics |= evaluation
                 self.train_seconds = before + time.monotonic() - started
@@ -262,9 +267,9 @@ class Trainer:
 
     def _evaluate_now(self) -> tuple[dict[str, float], bool]:
         with self._best_weights():
-            scores = self.evaluator.scores(self.config.eval_freq_num_prompts, self.config.sample_guidance_scale)
-            stagnated = self.early_stop.see(self.epoch, scores.mean(self.evaluator.metric))
-        return {f"eval/{name}": scores.mean(name) for name in scores.columns}, stagnated
+            metrics, alarm = self.panel.evaluate(self.epoch)
+            held_out = metrics[f"eval/{self.evaluator.metric}"]
+            return metrics, self.early_stop.see(self.epoch, held_out, alarm=alarm is not None)
 
     def _stop_reason(self, signalled: bool, stagnated: bool) -> int:
         limit = self.config.max_train_seconds
@@ -281,6 +286,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         if resumed:
             restore_trainer(self, resumed)
+        if self.panel:
+            self.panel.open(self.run, self.epoch)
         main = self.accelerator.is_main_process
         self.reporter = RunReporter(self.run, start_step=self.epoch) if main else None
         start_trackers(self.accelerator, self.config)
@@ -308,6 +315,7 @@ class Trainer:
     def _close_run(self, seconds: float, *, finished: bool) -> dict[str, Any]:
         started = time.monotonic()
         summary: dict[str, Any] = {"epochs": self.epoch, "train_seconds": round(seconds, 1)}
+        summary |= self.panel.summary() if self.panel else {}
         with self._best_weights():
             if finished and self.early_stop.weights:
                 self.early_stop.restore_best()

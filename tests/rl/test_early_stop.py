@@ -4,7 +4,7 @@ from rl.early_stop import EarlyStop
 
 
 def make(patience):
-    return EarlyStop(patience, [torch.nn.Parameter(torch.zeros(2))])
+    return EarlyStop([torch.nn.Parameter(torch.zeros(2))], patience)
 
 
 def see(stop, values):
@@ -41,3 +41,15 @@ def test_goes_on_from_its_state():
     assert answers == expected == [False, False, True]
     second.restore_best()
     assert second.parameters[0].tolist() == [1.0, 1.0]
+
+
+def test_an_alarm_stops_when_it_is_asked_to():
+    for on_alarm in (True, False):
+        stop = EarlyStop([torch.nn.Parameter(torch.zeros(2))], 0, on_alarm=on_alarm)
+        assert not stop.see(1, 0.4)
+        assert stop.see(2, 0.3, alarm=True) == on_alarm
+    stop = EarlyStop([torch.nn.Parameter(torch.zeros(2))], 0, on_alarm=True)
+    assert see(stop, [0.4, 0.3]) == [False, False]
+    assert stop.see(3, 0.2, alarm=True) and "hacked" in stop.message(3) and "epoch 1" in stop.message(3)
+    stop.restore_best()
+    assert stop.parameters[0].tolist() == [1.0, 1.0]

@@ -1,0 +1,108 @@
+"""Does the alarm fire on a reward that is hacked, and stay silent on the ordinary demo? One row of results.csv a run.
+
+python benchmarks/hacking_alarm/run.py --name redness --seeds 0 1 2 3 4
+python benchmarks/hacking_alarm/run.py --name demo --seeds 0 1 2 3 4
+
+Both are the demo's recipe with an evaluation every few epochs: redness with a reward that does not read the prompt and
+fewer epochs, demo with all of them. What follows ``--`` goes to rl/ddpo_train.py. A run is not repeated when its row is
+there.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).with_name("results.csv")
+# Epochs alone decide where a run ends, and the last evaluation's pictures are the result: both sides' best guidance
+# scales, which the comparison at the end looks for, have no part in the alarm.
+COMMON = ["--max_train_seconds", "0", "--eval_at_end", "false", "--log_with", "none", "--save_freq", "1000"]
+RECIPES = {
+    "redness": [
+        "--rewards", "benchmarks.hacking_alarm.redness:mean_redness", "--num_epochs", "50", "--eval_freq", "5",
+    ],
+    "demo": ["--num_epochs", "140", "--eval_freq", "10"],
+}  # fmt: skip
+COLUMNS = (
+    "name", "seed", "overrides", "epochs", "alarm", "metrics", "reward_base", "reward_lora", "reward_gain",
+    "oracle_base", "oracle_lora", "oracle_change", "oracle_change_low", "oracle_change_high", "seconds",
+)  # fmt: skip
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", required=True, choices=sorted(RECIPES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
+    parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
+    arguments = parser.parse_args()
+    overrides = " ".join(arguments.overrides)
+    for seed in arguments.seeds:
+        known = [(row["name"], row["seed"], row["overrides"]) for row in read_rows()]
+        if (arguments.name, str(seed), overrides) in known:
+            print(f"{arguments.name} seed {seed}: already in {RESULTS.name}")
+            continue
+        row = {"name": arguments.name, "seed": seed, "overrides": overrides}
+        row |= run(arguments.name, seed, arguments.overrides, arguments.keep)
+        write_rows([*read_rows(), row])
+        print(json.dumps(row, indent=2), flush=True)
+
+
+def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
+    """Trains once; returns the columns of the alarm and of the last evaluation."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (keep or Path(scratch)) / f"{name}_{seed}"
+        command = [sys.executable, "-m", "rl.ddpo_train", "--output_dir", str(folder), "--seed", str(seed)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        subprocess.run([*command, *COMMON, *RECIPES[name], *overrides], cwd=ROOT, env=environment, check=True)
+        summary = json.loads((folder / "summary.json").read_text())
+        panel = json.loads((folder / "hacking_panel.json").read_text())
+    reward, oracle = (panel["looks"][-1]["changes"][column] for column in ("reward", "oracle_reward"))
+    first = summary["alarms"][0] if summary["alarms"] else {"epoch": "", "metrics": []}
+    return {
+        "epochs": summary["epochs"],
+        "alarm": first["epoch"],
+        "metrics": " ".join(first["metrics"]),
+        "reward_base": reward["base"],
+        "reward_lora": reward["now"],
+        "reward_gain": reward["change"],
+        "oracle_base": oracle["base"],
+        "oracle_lora": oracle["now"],
+        "oracle_change": oracle["change"],
+        "oracle_change_low": oracle["interval"][0],
+        "oracle_change_high": oracle["interval"][1],
+        "seconds": summary["seconds"],
+    }
+
+
+def read_rows() -> list[dict]:
+    """The rows of results.csv."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(rows: list[dict]) -> None:
+    """Writes results.csv whole."""
+    partial = RESULTS.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _short(row.get(key, "")) for key in COLUMNS})
+    os.replace(partial, RESULTS)
+
+
+def _short(value):
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""One training run of either side, its LoRA saved at regular training seconds; evaluated by time_to_reward.py.
+
+python -m benchmarks.ddpo_vs_trl.train_run ours|trl FOLDER '{"seconds": 240, "mark": 20, "seed": 0, "settings": {}}'
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rl.file_writing import write_text
+
+
+class Marks:
+    """Saves a LoRA whenever `every` more training seconds have passed: FOLDER/mark_NNN, with mark.json in it."""
+
+    def __init__(self, folder: Path, every: float) -> None:
+        self.folder, self.every, self.count = folder, every, 0
+        self.cpu = time.process_time()
+
+    def save(self, seconds: float, epochs: int, write_lora: Any, *, last: bool = False) -> None:
+        """Save if a mark is due, or at the end of the run."""
+        if seconds < self.every * (self.count + 1) and not last:
+            return
+        self.count = max(self.count + 1, int(seconds // self.every))
+        folder = self.folder / f"mark_{self.count:03d}"
+        write_lora(folder)
+        record = {"seconds": seconds, "cpu_seconds": time.process_time() - self.cpu, "epochs": epochs}
+        write_text(folder / "mark.json", json.dumps(record))
+
+
+def run_ours(folder: Path, plan: dict[str, Any]) -> None:
+    """The packaged recipe through its own loop; what is evaluated is what it would save, the moving average."""
+    from benchmarks.ddpo_vs_trl.our_side import recipe
+    from rl.ddpo_train import resolve_packaged
+    from rl.ddpo_update import DDPOUpdate
+    from rl.lora import save_lora
+    from rl.trainer import Trainer
+
+    class MarkedTrainer(Trainer):
+        """Its clock includes everything an epoch does, the marks too."""
+
+        def _log(self, metrics: dict[str, float]) -> None:
+            super()._log(metrics)
+            with self._best_weights():
+                marks.save(
+                    self.train_seconds, self.epoch,
+                    lambda folder: save_lora(self.policy.unet, type(self.pipeline), folder),
+                    last=self.train_seconds >= plan["seconds"],
+                )
+
+    settings = {"max_train_seconds": plan["seconds"], "output_dir": folder / "run"} | plan["settings"]
+    trainer = MarkedTrainer.from_config(recipe(plan["seed"], **settings), DDPOUpdate, resolve=resolve_packaged)
+    marks = Marks(folder, plan["mark"])
+    trainer.train()
+
+
+def run_trl(folder: Path, plan: dict[str, Any]) -> None:
+    """Their `step`, epoch after epoch, until the time is up."""
+    from benchmarks.ddpo_vs_trl.trl_side import TrlSide
+
+    side = TrlSide(plan["settings"] | {"seed": plan["seed"]})
+    marks, seconds = Marks(folder, plan["mark"]), 0.0
+    while seconds < plan["seconds"]:
+        seconds += side.run_epoch()["seconds"]
+        marks.save(seconds, side.epoch, side.save, last=seconds >= plan["seconds"])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"ours": run_ours, "trl": run_trl}[sys.argv[1]](Path(sys.argv[2]), json.loads(sys.argv[3]))

@@ -67,7 +67,8 @@ class DiffusionPolicy:
     @property
     def device(self) -> torch.device:
         """Where the UNet lives."""
-        return self.unet.device
+        # diffusers' own property searches all modules for offloading hooks, as slow as a text encoding.
+        return next(self.unet.parameters()).device
 
     def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
         factor = 2 ** (len(self.vae.config.block_out_channels) - 1)

@@ -12,6 +12,7 @@ is not repeated when its rows are there.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -30,7 +31,7 @@ from rl.evaluation import Evaluator
 from rl.file_writing import write_whole
 from rl.lora import add_lora, load_lora
 from rl.policy import DiffusionPolicy
-from rl.reward_loading import Reward, RewardSet
+from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet
 from tinyworld import weights_path
 from tinyworld.oracle import oracle_reward
 from tinyworld.scenes import heldout_prompts
@@ -86,15 +87,19 @@ class Judge:
         self.evaluators: dict[str, Evaluator] = {}
 
     def scores(self, side: str, lora: Path | None) -> dict:
-        """Guidance, reward and oracle at the guidance whose mean reward is best; None: the base model."""
+        """Guidance, reward and oracle at the guidance whose mean reward is best; None: the base model.
+
+        A LoRA whose pictures are not finite has a reward of minus infinity.
+        """
         evaluator = self._evaluator(side)
         if lora:
             load_lora(evaluator.policy.unet, StableDiffusionPipeline, lora)
-            found = self._sweep(evaluator)
-        else:
-            with evaluator.policy.base_model():
-                found = self._sweep(evaluator)
-        return max(found, key=lambda row: row["reward"])
+        base = contextlib.nullcontext() if lora else evaluator.policy.base_model()
+        try:
+            with base:
+                return max(self._sweep(evaluator), key=lambda row: row["reward"])
+        except NonFiniteRewardError:
+            return {"guidance": EVAL_GUIDANCE[0], "reward": float("-inf"), "oracle": float("nan")}
 
     def _sweep(self, evaluator: Evaluator) -> list[dict]:
         scores = {guidance: evaluator.scores(self.prompts, guidance) for guidance in EVAL_GUIDANCE}

@@ -58,6 +58,16 @@ class TrainConfig:
     mixed_precision: Literal["no", "fp16", "bf16"] = knob(
         "no", "run", "Autocast of the UNet; latents, log-probs and LoRA weights stay float32."
     )
+    train_gradient_checkpointing: bool = knob(
+        False, "run", "Recompute the UNet's activations in the backward pass: about a third slower, far less memory."
+    )
+    vae_slicing: bool = knob(False, "run", "Decode one picture at a time: less memory for large batches.")
+    vae_tiling: bool = knob(False, "run", "Decode large pictures tile by tile: less memory, faint seams.")
+    torch_compile: bool = knob(
+        False, "run",
+        "Compile the UNet with torch.compile: minutes at the start, faster steps. Its rounding differs with and "
+        "without gradients, so ratios before the first update are 1 up to about 1e-5 and not exactly.",
+    )
     allow_tf32: bool = knob(True, "run", "Allow TF32 matrix products on Ampere and later.")
     push_to_hub: bool = knob(False, "run", "TRL's field; not offered here, export the LoRA instead.")
 
@@ -76,12 +86,20 @@ class TrainConfig:
 
     rewards: list[str] = knob(
         [], "rewards and prompts",
-        "What is maximised: module:function=weight | hyperalign:FOLDER_OR_HUB_ID=weight, one or more.",
+        "What is maximised: module:function=weight | hyperalign:FOLDER_OR_HUB_ID=weight | "
+        "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight, one or more.",
+    )
+    reward_normalization: Literal["none", "epoch", "group"] = knob(
+        "none", "rewards and prompts",
+        "Each reward is normalised alone before the weighted sum that the update sees: epoch: mean 0 and std 1 over "
+        "the epoch's pictures; group: over each prompt group's. For rewards of different scales. Logged as they are.",
     )
     eval_rewards: list[str] = knob(
         [], "rewards and prompts", "Held-out rewards in the same form: measured, never trained on."
     )
-    prompts: str = knob("", "rewards and prompts", "Training prompts: text file, one a line | module:function.")
+    prompts: str = knob("", "rewards and prompts", 
+                        "Training prompts: text file, one a line | module:function | datasets:NAME_OR_FOLDER"
+                        "[?split=train&column=prompt].")
     eval_prompts: str = knob("", "rewards and prompts", "Evaluation prompts in the same form; empty: the training's.")
     negative_prompts: str = knob("", "rewards and prompts", "Negative prompt for guidance.")
 
@@ -126,6 +144,11 @@ class TrainConfig:
     eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
     eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
     eval_batch_size: int = knob(16, "evaluation", "Pictures a batch in evaluations.", min=1)
+    early_stop_patience: int = knob(
+        0, "evaluation",
+        "Stop when so many evaluations (every eval_freq epochs) in a row were no better than the best one, by the "
+        "first of eval_rewards or else the reward, and keep the best one's weights; 0: never.", min=0,
+    )
     eval_seed: int = knob(1234, "evaluation", "Seed of the evaluation's pictures.", min=0)
 
     def __post_init__(self) -> None:
@@ -135,6 +158,16 @@ class TrainConfig:
             raise ValueError(
                 "push_to_hub: expected false, got true. Training pushes nothing; upload the run folder afterwards "
                 "with `hf upload REPO OUTPUT_DIR`."
+            )
+        if self.early_stop_patience and not self.eval_freq:
+            raise ValueError(
+                f"early_stop_patience: expected eval_freq > 0 with a patience of {self.early_stop_patience}, got 0: "
+                "without evaluations nothing ever stops. Set eval_freq, for example to 10."
+            )
+        if self.reward_normalization == "group" and self.sample_group_size < 2:
+            raise ValueError(
+                "reward_normalization: 'group' compares pictures of one prompt, but sample_group_size is 1. Set "
+                "sample_group_size to 2 or more, or use 'epoch'."
             )
         self._check_batches()
 

@@ -3,15 +3,21 @@
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 
+_COLUMNS = ("prompt", "caption", "text")
+
 
 def load_prompts(spec: str) -> list[str]:
-    """Prompts from a text file (one a line, blank lines skipped) or from `module:function`.
+    """Prompts from a text file (one a line, blank lines skipped), from `module:function`, or from a data set.
+
+    A data set of Hugging Face `datasets` is `datasets:NAME_OR_FOLDER?split=train&column=prompt`; without a column, the
+    first of prompt, caption and text that it has.
 
     Raises:
-        ValueError: neither form, no prompts, or something that is not text.
+        ValueError: none of these forms, no prompts, or something that is not text.
         FileNotFoundError: no such file.
 
     Example:
@@ -21,12 +27,16 @@ def load_prompts(spec: str) -> list[str]:
     if not spec:
         raise ValueError("prompts: expected a text file or module:function, got nothing. Set `prompts`.")
     path = Path(spec)
-    if ":" in spec and not path.exists():
+    if spec.startswith("datasets:"):
+        prompts = _dataset_prompts(spec)
+    elif ":" in spec and not path.exists():
         prompts = import_function(spec, "prompts")()
     elif path.is_file():
         prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
-        raise FileNotFoundError(f"prompts: expected a text file or module:function, got {spec!r}: no such file.")
+        raise FileNotFoundError(
+            f"prompts: expected a text file, module:function or datasets:NAME, got {spec!r}: no such file."
+        )
     prompts = list(prompts)
     if not prompts:
         raise ValueError(f"prompts: expected at least one prompt from {spec!r}, got none.")
@@ -34,6 +44,31 @@ def load_prompts(spec: str) -> list[str]:
         if not isinstance(prompt, str):
             raise ValueError(f"prompts: expected text from {spec!r}, got {prompt!r} ({type(prompt).__name__}).")
     return prompts
+
+
+def _dataset_prompts(spec: str) -> list[str]:
+    from datasets import load_dataset
+
+    name, _, query = spec.removeprefix("datasets:").partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = set(options) - {"split", "column"}
+    if not name or unknown:
+        raise ValueError(
+            f"prompts: expected datasets:NAME_OR_FOLDER?split=SPLIT&column=COLUMN, got {spec!r}"
+            + (f" with {', '.join(sorted(unknown))}." if unknown else ".")
+        )
+    try:
+        rows = load_dataset(name, split=options.get("split", "train"))
+    except Exception as error:
+        # The library raises many kinds; each says what is missing.
+        raise ValueError(f"prompts: {spec!r} could not be loaded: {type(error).__name__}: {error}") from error
+    column = options.get("column") or next((c for c in _COLUMNS if c in rows.column_names), "")
+    if column not in rows.column_names:
+        raise ValueError(
+            f"prompts: expected a column {column or ' or '.join(_COLUMNS)} in {spec!r}, got "
+            f"{', '.join(rows.column_names)}. Name one: datasets:{name}?column=COLUMN."
+        )
+    return list(rows[column])
 
 
 def import_function(spec: str, field: str) -> object:

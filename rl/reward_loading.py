@@ -87,10 +87,41 @@ class RewardSet:
         return total, parts
 
 
+def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: int) -> torch.Tensor:
+    """Weighted sum of rewards, each with mean 0 and standard deviation 1 over its group before its weight.
+
+    sum_r w_r (x_r - mean_g x_r) / std_g x_r, the std that of the population; a reward that is the same for a whole
+    group says nothing about it and adds 0.
+
+    Args:
+        parts: (N,R), a column a reward; groups of `group_size` lie side by side.
+        weights: R.
+        group_size: N for one group.
+
+    Returns:
+        (N,) float32.
+
+    Example:
+        >>> normalized_sum(torch.tensor([[0.0, 300.0], [1.0, 100.0]]), [1.0, 1.0], 2)
+        tensor([0., 0.])
+    """
+    values = parts.double().view(-1, group_size, parts.shape[1])
+    centred = values - values.mean(1, keepdim=True)
+    spread = centred.square().mean(1, keepdim=True).sqrt()
+    # Rewards are float32: below its resolution a spread is rounding.
+    says_nothing = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
+    unit = torch.where(says_nothing, 0.0, centred / spread.where(~says_nothing, 1.0))
+    return (unit * torch.tensor(weights, dtype=torch.float64)).sum(-1).flatten().float()
+
+
 def load_rewards(
     specs: Sequence[str], *, device: Any = None, resolve: Callable[[str], str] = str, field: str = "rewards"
 ) -> RewardSet:
-    """Rewards from specs `module:function=weight` or `hyperalign:FOLDER_OR_HUB_ID=weight`; weight 1 if left out.
+    """Rewards from specs, weight 1 if left out.
+
+        module:function=weight
+        hyperalign:FOLDER_OR_HUB_ID=weight
+        aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
 
     A reward is logged under its function's name, or under the last part of its folder's.
 
@@ -120,5 +151,10 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str) -> 
         folder = source.removeprefix("hyperalign:")
         function = HyperAlignReward.from_pretrained(resolve(folder), device=device).ddpo()
         return Reward(re.split(r"[:/\\]", folder.rstrip("/\\"))[-1], function, weight)
+    if source.startswith("aesthetic:"):
+        from rl.aesthetic_reward import DEFAULT_BACKBONE, AestheticReward
+
+        head, _, backbone = source.removeprefix("aesthetic:").partition("@")
+        return Reward("aesthetic", AestheticReward(head, backbone or DEFAULT_BACKBONE, device), weight)
     function = import_function(source, field)
     return Reward(source.partition(":")[2], function, weight)

@@ -18,22 +18,23 @@ from tqdm.auto import tqdm
 from rl.checkpoints import find_checkpoint
 from rl.config import TrainConfig
 from rl.config_loading import write_yaml
+from rl.early_stop import EarlyStop
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
 from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
 from rl.pipeline_loading import load_pipeline
+from rl.pipeline_options import DTYPES, prepare_pipeline
 from rl.policy import DiffusionPolicy, Trajectory, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
 from rl.reporting import RunReporter, write_report, write_summary
-from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards
+from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards, normalized_sum
 from rl.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
 from rl.stop_signal import StopSignal, announce, stop_message
 from rl.training_state import restore_trainer, save_trainer
 
 _GRID_PICTURES = 8
-_OUT_OF_TIME, _SIGNALLED = 1, 2
-_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_OUT_OF_TIME, _STAGNATED, _SIGNALLED = 1, 2, 3
 
 
 @dataclass
@@ -100,11 +101,7 @@ class Trainer:
         self.accelerator = accelerator or make_accelerator(config)
         self.groups = config.check_groups(self.accelerator.num_processes)
         set_seed(config.seed)
-        pipeline.to(self.accelerator.device)
-        if pipeline.unet.dtype != _DTYPES[config.mixed_precision]:
-            pipeline.to(_DTYPES[config.mixed_precision])
-        # Convolutions run faster so, on CPU (about 5 % of a rollout) and GPU; the values stay the same.
-        pipeline.unet.to(memory_format=torch.channels_last)
+        prepare_pipeline(pipeline, config, self.accelerator.device)
         self.pipeline = pipeline
         self.policy = DiffusionPolicy(
             pipeline,
@@ -131,6 +128,7 @@ class Trainer:
             process=(self.accelerator.process_index, self.accelerator.num_processes),
             gather=_gather_rows if self.accelerator.num_processes > 1 else None,
         )
+        self.early_stop = EarlyStop(config.early_stop_patience, self.lora)
         self.run = Path(config.output_dir)
         self.epoch = 0
         self.train_seconds = 0.0
@@ -154,7 +152,7 @@ class Trainer:
         accelerator = make_accelerator(config)
         rewards = load_rewards(config.rewards, device=accelerator.device, resolve=resolve)
         held_out = load_rewards(config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards")
-        pipeline = load_pipeline(resolve(config.model), _DTYPES[config.mixed_precision])
+        pipeline = load_pipeline(resolve(config.model), DTYPES[config.mixed_precision])
         return cls(
             config, pipeline, rewards, prompts, update_class,
             eval_rewards=held_out, eval_prompts=eval_prompts, accelerator=accelerator,
@@ -175,19 +173,22 @@ class Trainer:
         bar = tqdm(epochs, desc="epochs", unit="epoch", disable=not self.accelerator.is_main_process)
         with StopSignal() as signal, bar:
             for epoch in bar:
-                metrics = self._run_epoch(epoch)
+                metrics, stagnated = self._run_epoch(epoch), False
                 self.epoch = epoch + 1
                 if self.config.eval_freq and self.epoch % self.config.eval_freq == 0:
-                    metrics |= self._evaluate_now()
+                    evaluation, stagnated = self._evaluate_now()
+                    metrics |= evaluation
                 self.train_seconds = before + time.monotonic() - started
                 self._log(metrics)
                 bar.set_postfix(reward=f"{metrics['reward_mean']:.3f}")
-                stop = self._stop_reason(signal.received)
+                stop = self._stop_reason(signal.received, stagnated)
                 if self.epoch % self.config.save_freq == 0 or self.epoch == self.config.num_epochs or stop:
                     save_trainer(self)
                 if stop:
                     break
-        summary = self._close_run(before + time.monotonic() - started, evaluate=stop != _SIGNALLED)
+        if stop == _STAGNATED and self.accelerator.is_main_process:
+            announce(self.early_stop.message(self.epoch))
+        summary = self._close_run(before + time.monotonic() - started, finished=stop != _SIGNALLED)
         if stop == _SIGNALLED and self.accelerator.is_main_process:
             announce(stop_message(self.epoch, self.config.num_epochs, self.run))
         return summary
@@ -236,11 +237,13 @@ class Trainer:
         scores = accelerator.gather(scores)
         # Gathering puts process after process; the prompt groups run batch after batch across the processes.
         scores = scores.view(world, batches, size, -1).transpose(0, 1).flatten(0, 2).cpu()
-        rewards = scores[:, 0]
-        means = scores.mean(0).tolist()
+        rewards, means = scores[:, 0], scores.mean(0).tolist()
         metrics = {"reward_mean": means[0], "reward_std": rewards.std(unbiased=False).item()}
         metrics |= {f"reward/{name}": mean for name, mean in zip(self.rewards.names, means[1:], strict=True)}
         metrics["pictures"] = float((epoch + 1) * len(rewards))
+        if config.reward_normalization != "none":
+            group = config.sample_group_size if config.reward_normalization == "group" else len(rewards)
+            rewards = normalized_sum(scores[:, 1:], [reward.weight for reward in self.rewards.rewards], group)
         return Experience(trajectory, prompts, rewards, positions.flatten()), metrics
 
     @torch.no_grad()
@@ -253,14 +256,16 @@ class Trainer:
         with self.average.applied() if self.average else contextlib.nullcontext():
             yield
 
-    def _evaluate_now(self) -> dict[str, float]:
+    def _evaluate_now(self) -> tuple[dict[str, float], bool]:
         with self._best_weights():
             scores = self.evaluator.scores(self.config.eval_freq_num_prompts, self.config.sample_guidance_scale)
-        return {f"eval/{name}": scores.mean(name) for name in scores.columns}
+            stagnated = self.early_stop.see(self.epoch, scores.mean(self.evaluator.metric))
+        return {f"eval/{name}": scores.mean(name) for name in scores.columns}, stagnated
 
-    def _stop_reason(self, signalled: bool) -> int:
+    def _stop_reason(self, signalled: bool, stagnated: bool) -> int:
         limit = self.config.max_train_seconds
-        own = _SIGNALLED if signalled else _OUT_OF_TIME if limit and self.train_seconds >= limit else 0
+        out_of_time = limit and self.train_seconds >= limit
+        own = _SIGNALLED if signalled else _STAGNATED if stagnated else _OUT_OF_TIME if out_of_time else 0
         # Clocks differ, and a signal may reach one process only; every process must stop after the same epoch.
         return int(self.accelerator.gather(torch.tensor([own], device=self.accelerator.device)).max())
 
@@ -296,13 +301,16 @@ class Trainer:
                 layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
                 tracker.log_images({"samples": images.permute(0, 2, 3, 1).numpy()}, step=number, **layout)
 
-    def _close_run(self, seconds: float, *, evaluate: bool) -> dict[str, Any]:
+    def _close_run(self, seconds: float, *, finished: bool) -> dict[str, Any]:
         started = time.monotonic()
         summary: dict[str, Any] = {"epochs": self.epoch, "train_seconds": round(seconds, 1)}
         with self._best_weights():
+            if finished and self.early_stop.weights:
+                self.early_stop.restore_best()
+                summary["best_epoch"] = self.early_stop.best_epoch
             if self.accelerator.is_main_process:
                 save_lora(self.policy.unet, type(self.pipeline), self.run)
-            if evaluate and self.config.eval_at_end:
+            if finished and self.config.eval_at_end:
                 summary |= self._compare()
         if self.accelerator.is_main_process:
             summary["seconds"] = round(seconds + time.monotonic() - started, 1)

@@ -26,7 +26,9 @@ def save_trainer(trainer: Any) -> None:
             "optimizer": values,
             "update": trainer.update.state_dict(),
             "scaler": accelerator.scaler.state_dict() if accelerator.scaler else {},
+            "early_stop": trainer.early_stop.state_dict(),
         }
+        tensors |= {f"best.{i}": weight for i, weight in enumerate(trainer.early_stop.weights)}
         if trainer.average:
             state["average_updates"] = trainer.average.updates
             tensors |= {f"average.{i}": shadow for i, shadow in enumerate(trainer.average.shadow)}
@@ -63,6 +65,9 @@ def restore_trainer(trainer: Any, folder: Path) -> None:
     if average and "average_updates" in state:
         average.updates = state["average_updates"]
         average.shadow = [tensors[f"average.{i}"].to(shadow.device) for i, shadow in enumerate(average.shadow)]
+    if "early_stop" in state:
+        best = [tensors[f"best.{i}"] for i in range(len(trainer.lora)) if f"best.{i}" in tensors]
+        trainer.early_stop.load_state_dict(state["early_stop"], best)
     trainer.epoch, trainer.train_seconds = state["epoch"], state["train_seconds"]
     # Checkpoints of version 0.1.0 do not say how many processes there were and hold the main one's state only.
     saved, now = state.get("processes"), accelerator.num_processes

@@ -92,3 +92,13 @@ def test_learning_rate_schedules():
     assert [linear.learning_rate(epoch) for epoch in (0, 5, 10)] == pytest.approx([1.0, 0.5, 0.0])
     cosine = TrainConfig(train_learning_rate=1.0, num_epochs=10, lr_schedule="cosine")
     assert [cosine.learning_rate(epoch) for epoch in (0, 5, 10)] == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_early_stop_without_evaluations_is_an_error():
+    with pytest.raises(ValueError, match="early_stop_patience: expected eval_freq > 0"):
+        DDPOConfig(early_stop_patience=3)
+
+
+def test_normalisation_by_group_needs_groups():
+    with pytest.raises(ValueError, match="reward_normalization: 'group'"):
+        DDPOConfig(reward_normalization="group", sample_group_size=1)

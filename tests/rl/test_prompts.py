@@ -62,3 +62,19 @@ def test_a_function_of_seed_and_epoch_alone():
     assert epoch_prompts(prompts, 10, 5, seed=1) == epoch_prompts(prompts, 10, 5, seed=1)
     assert epoch_prompts(prompts, 10, 5, seed=1) != epoch_prompts(prompts, 10, 5, seed=2)
     assert len(epoch_prompts(["only"], 4, 0, seed=0)) == 4
+
+
+def test_data_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "train.csv").write_text("id,caption\n1,a red ring\n2,ein grüner Kreis\n", encoding="utf-8")
+    (folder / "test.csv").write_text("id,caption\n3,a square\n")
+    assert load_prompts(f"datasets:{folder}") == ["a red ring", "ein grüner Kreis"]
+    assert load_prompts(f"datasets:{folder}?split=test&column=caption") == ["a square"]
+    for query, message in (("?column=prompt", "got id, caption"), ("?split=valid", "valid"), ("?spilt=test", "spilt")):
+        with pytest.raises(ValueError) as caught:
+            load_prompts(f"datasets:{folder}{query}")
+        assert message in str(caught.value)
+    with pytest.raises(ValueError, match="could not be loaded"):
+        load_prompts(f"datasets:{tmp_path / 'missing'}")

@@ -4,7 +4,7 @@ import types
 import pytest
 import torch
 
-from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet, load_rewards
+from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet, load_rewards, normalized_sum
 
 IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 PROMPTS = ["a", "b", "c"]
@@ -85,3 +85,20 @@ def test_non_finite(value):
         rewards(IMAGES, PROMPTS)
     assert caught.value.prompts == ("a", "b", "c")
     assert caught.value.images.shape == IMAGES.shape
+
+
+def test_normalized_sum_gives_rewards_of_any_scale_an_equal_say():
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(12, 2, generator=generator)
+    scaled = parts * torch.tensor([1.0, 1e4]) + torch.tensor([0.0, -3e4])
+    for group in (12, 4):
+        mine = normalized_sum(scaled, [1.0, 2.0], group)
+        torch.testing.assert_close(mine, normalized_sum(parts, [1.0, 2.0], group), rtol=0, atol=1e-3)
+        rows = parts.view(-1, group, 2)
+        unit = (rows - rows.mean(1, keepdim=True)) / rows.std(1, keepdim=True, unbiased=False)
+        torch.testing.assert_close(mine, (unit[..., 0] + 2 * unit[..., 1]).flatten(), rtol=0, atol=1e-3)
+
+
+def test_normalized_sum_of_a_constant_reward_is_0():
+    parts = torch.tensor([[0.1, 5.0], [0.1, 7.0]])
+    assert normalized_sum(parts, [100.0, 1.0], 2).tolist() == [-1.0, 1.0]

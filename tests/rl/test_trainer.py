@@ -240,3 +240,56 @@ def test_no_rewards(tiny_pipeline, tmp_path):
 def test_8bit_adam_names_its_package(tiny_pipeline_folder, tmp_path):
     with pytest.raises(ImportError, match="pip install bitsandbytes"):
         make_trainer(tiny_pipeline_folder, tmp_path / "run", train_use_8bit_adam=True)
+
+
+def test_early_stop_keeps_the_best_weights_and_resumes(tiny_pipeline_folder, tmp_path):
+    # A held-out score that the training lowers: the first evaluation is the best one.
+    def darkness(images, prompts, metadata):
+        return -redness(images, prompts, metadata)[0], {}
+
+    def make(run, **changes):
+        settings = {"num_epochs": 6, "save_freq": 1, "eval_freq": 1, "early_stop_patience": 2, "ema_decay": 0.5}
+        trainer = make_trainer(tiny_pipeline_folder, run, train_learning_rate=1e-2, **(settings | changes))
+        trainer.evaluator.eval_rewards = RewardSet([Reward("darkness", darkness)])
+        return trainer
+
+    trainer = make(tmp_path / "whole")
+    summary = trainer.train()
+    assert (summary["epochs"], summary["best_epoch"]) == (3, 1)
+    best = load_file(tmp_path / "whole" / "pytorch_lora_weights.safetensors")
+    # What one epoch alone gives, its moving average included.
+    make(tmp_path / "one", num_epochs=1).train()
+    alone = load_file(tmp_path / "one" / "pytorch_lora_weights.safetensors")
+    assert all(torch.equal(best[name], alone[name]) for name in best)
+    # Stopped after an evaluation and resumed: the best weights and the count of evaluations are remembered.
+    first = make(tmp_path / "again", num_epochs=6)
+    first.config.num_epochs = 2
+    first.train()
+    resumed = make(tmp_path / "again", resume_from=str(tmp_path / "again"))
+    summary = resumed.train()
+    assert (summary["epochs"], summary["best_epoch"]) == (3, 1)
+    again = load_file(tmp_path / "again" / "pytorch_lora_weights.safetensors")
+    assert all(torch.equal(best[name], again[name]) for name in best)
+
+
+@pytest.mark.parametrize("mode", ["epoch", "group"])
+def test_normalised_rewards_give_the_update_both_rewards_alike(tiny_pipeline_folder, tmp_path, mode):
+    def huge(images, prompts, metadata):
+        return 1e6 + 1e5 * brightness(images, prompts, metadata)[0], {}
+
+    seen = {}
+    for name, reward in (("plain", brightness), ("huge", huge)):
+        trainer = make_trainer(tiny_pipeline_folder, tmp_path / name, num_epochs=1, reward_normalization=mode)
+        trainer.rewards = RewardSet([Reward("redness", redness), Reward("bright", reward, 0.5)])
+        step = trainer.update.step
+        trainer.update.step = lambda epoch, experience, step=step, name=name: (
+            seen.update({name: experience.rewards.clone()}) or step(epoch, experience)
+        )
+        trainer.train()
+        (row,) = read_rows(tmp_path / name)
+        # Logged as they are.
+        assert float(row["reward_mean"]) == pytest.approx(
+            float(row["reward/redness"]) + 0.5 * float(row["reward/bright"]), rel=1e-4
+        )
+    assert seen["plain"].std() > 0.1
+    torch.testing.assert_close(seen["plain"], seen["huge"], rtol=0, atol=1e-2)

@@ -1,0 +1,60 @@
+"""Early stopping: end a run whose evaluation no longer improves, and keep its best weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+class EarlyStop:
+    """Remembers the best evaluation and the weights it was of.
+
+    Args:
+        patience: evaluations in a row without a better one after which to stop; 0: never.
+        parameters: the trained weights; inside `Trainer` they hold the moving average when an evaluation runs.
+
+    Example:
+        >>> stop = EarlyStop(3, trainer.lora)
+        >>> stop.see(epoch=10, value=0.41)
+        False
+    """
+
+    def __init__(self, patience: int, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.patience, self.parameters = patience, list(parameters)
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.waited = 0
+        self.weights: list[torch.Tensor] = []
+
+    def see(self, epoch: int, value: float) -> bool:
+        """Take in an evaluation, with the weights it was of in the parameters; True: it is time to stop."""
+        if not self.patience:
+            return False
+        if self.best is None or value > self.best:
+            self.best, self.best_epoch, self.waited = value, epoch, 0
+            self.weights = [parameter.detach().clone() for parameter in self.parameters]
+            return False
+        self.waited += 1
+        return self.waited >= self.patience
+
+    @torch.no_grad()
+    def restore_best(self) -> None:
+        """Put the best evaluation's weights into the parameters; without an evaluation nothing happens."""
+        for parameter, weight in zip(self.parameters, self.weights, strict=bool(self.weights)):
+            parameter.copy_(weight)
+
+    def message(self, epoch: int) -> str:
+        """What a run that ends so says."""
+        return (
+            f"Stopped early after epoch {epoch}: the last {self.waited} evaluations were no better than "
+            f"{self.best:.4f} at epoch {self.best_epoch}, whose weights are kept."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON state for the checkpoint, without the weights."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any], weights: Sequence[torch.Tensor]) -> None:
+        """Put back what `state_dict` gave, and the best weights."""
+        self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
+        self.weights = [weight.to(p.device) for weight, p in zip(weights, self.parameters, strict=bool(weights))]

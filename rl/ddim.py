@@ -18,6 +18,7 @@ import torch
 
 # Below that a step adds no noise that float32 latents could hold, and its log-prob would be a division by nothing.
 ZERO_SIGMA = 1e-6
+_PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,35 @@ class DDIMStep:
         else:
             slope = self.next_signal - self.direction * self.signal / self.noise
         return abs(slope) / self.sigma
+
+
+def as_ddim(scheduler: Any) -> Any:
+    """A pipeline's scheduler (PNDM, Euler, DPM-Solver ...) as diffusers' `DDIMScheduler` over the same noise levels.
+
+    Raises:
+        ValueError: the scheduler has no such levels (EDM, flow matching), or a prediction type that DDIM lacks.
+
+    Example:
+        >>> as_ddim(EulerDiscreteScheduler(beta_schedule="scaled_linear")).config.clip_sample
+        False
+    """
+    from diffusers import DDIMScheduler
+
+    # What is in force counts, stated or not: a scheduler's own defaults are stated once its pipeline was saved.
+    config = {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
+    if "beta_schedule" not in config:
+        raise ValueError(
+            f"Expected a scheduler over a beta schedule, got {type(scheduler).__name__}, whose noise levels DDIM "
+            "cannot take over. Use a base model trained with one, as SD 1.x, SD 2.x and SDXL 1.0 were."
+        )
+    if config.get("prediction_type", "epsilon") not in _PREDICTION_TYPES:
+        raise ValueError(
+            f"Expected prediction type {', '.join(_PREDICTION_TYPES)}, got {config['prediction_type']!r} in "
+            f"{type(scheduler).__name__}. Use another base model."
+        )
+    # DDIM's default clips x0 to [-1, 1]; schedulers that do not know the option never clip, and latents go beyond.
+    config.setdefault("clip_sample", False)
+    return DDIMScheduler.from_config(config)
 
 
 def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:

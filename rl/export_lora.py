@@ -171,7 +171,7 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
         rewards=[published_name(reward) for reward in settings.get("rewards") or []],
         rank=config["r"], alpha=config["lora_alpha"], targets=sorted(config["target_modules"]),
         epochs=epochs, optimizer_steps=_optimizer_steps(home, epochs), averaged=averaged,
-        run=home, final=not checkpoint,
+        run=home, final=not checkpoint, pipeline_class=_pipeline_class(base_folder),
     )
     return TrainedLora(weights, config, record, base_folder)
 
@@ -265,6 +265,15 @@ def _averaged(
     return averages
 
 
+def _pipeline_class(base: str) -> str | None:
+    from rl.pipeline_loading import pipeline_class_name
+
+    try:
+        return pipeline_class_name(base)
+    except OSError:  # not on this machine, and no network: most formats do without
+        return None
+
+
 def _optimizer_steps(run: Path | None, epochs: int | None) -> int | None:
     from rl.reporting import read_metrics
 
@@ -301,22 +310,20 @@ def _write_peft(lora: TrainedLora, folder: Path, name: str, metadata: dict[str, 
 
 
 def _write_kohya(lora: TrainedLora, folder: Path, name: str, metadata: dict[str, str]) -> None:
-    import torch
-    from diffusers.utils import convert_state_dict_to_kohya
+    from diffusers import UNet2DConditionModel
 
-    layers = convert_state_dict_to_kohya({f"unet.{name}": tensor for name, tensor in lora.weights.items()})
-    for key in layers:
-        if key.endswith(".alpha"):
-            # The converter writes alpha = rank.
-            layers[key] = torch.tensor(float(lora.record.alpha))
+    from rl.kohya_file import kohya_header, kohya_layers
+
     record = lora.record
-    network = {
-        "ss_network_module": "networks.lora", "ss_network_dim": record.rank, "ss_network_alpha": record.alpha,
-        "ss_sd_model_name": record.base_model, "ss_output_name": name, "ss_epoch": record.epochs,
-        "ss_steps": record.optimizer_steps,
-    }
-    known = {key: str(value) for key, value in network.items() if value is not None}
-    _save(layers, folder / f"{name}.safetensors", metadata | known)
+    if record.pipeline_class is None:
+        raise ValueError(
+            f"Expected the base model at {lora.base_folder}, which tells SDXL's names from SD 1.x's, found none. Give "
+            "its hub id by --base_model, or export as diffusers."
+        )
+    unet = UNet2DConditionModel.load_config(lora.base_folder, subfolder="unet")
+    layers = kohya_layers(lora.weights, record.alpha, unet["layers_per_block"] if record.is_sdxl else None)
+    metadata = metadata | kohya_header(record, unet, name)
+    _save(layers, folder / f"{name}.safetensors", metadata)
 
 
 def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str, str]) -> None:

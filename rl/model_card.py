@@ -23,6 +23,7 @@ class TrainingRecord:
     base_model, prompts, rewards: as published, without folders of this machine. epochs, optimizer_steps: None where
     the run does not tell. averaged: the weights are the moving average. run: the run folder, None for a checkpoint
     that lies elsewhere. final: the weights are the run's result, not those of a checkpoint.
+    pipeline_class: of the base model; None where that is not at hand.
     """
 
     base_model: str
@@ -36,6 +37,12 @@ class TrainingRecord:
     averaged: bool
     run: Path | None
     final: bool
+    pipeline_class: str | None = None
+
+    @property
+    def is_sdxl(self) -> bool:
+        """Whether the base model is known to be Stable Diffusion XL."""
+        return self.pipeline_class == "StableDiffusionXLPipeline"
 
 
 def published_name(name: str) -> str:
@@ -66,13 +73,14 @@ def write_card(
         library: "diffusers" or "peft".
         relation: what this is to the base model, in the hub's words: "adapter" or "finetune".
     """
+    family = "stable-diffusion-xl" if record.is_sdxl else "stable-diffusion"
     metadata = {
         "license": license,
         "base_model": record.base_model,
         "base_model_relation": relation,
         "library_name": library,
         "pipeline_tag": "text-to-image",
-        "tags": ["text-to-image", "stable-diffusion", "lora", "reinforcement-learning", "hyperalign"],
+        "tags": ["text-to-image", family, "lora", "reinforcement-learning", "hyperalign"],
     }
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     parts = [

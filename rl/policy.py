@@ -1,7 +1,6 @@
 """A diffusers Stable Diffusion pipeline as a policy: rollout -> Trajectory, and the log-prob of a stored step."""
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl.ddim import DDIMStep, ddim_steps, log_prob, step_mean
-
-_PROMPT_CACHE_SIZE = 4096
+from rl.conditioning import Conditioning, PromptEncoder, is_sdxl
+from rl.ddim import DDIMStep, as_ddim, ddim_steps, log_prob, step_mean
 
 
 @dataclass
@@ -39,7 +37,7 @@ class DiffusionPolicy:
     synchronised between processes. Rollouts use the bare module.
 
     Args:
-        pipeline: a `StableDiffusionPipeline`; its scheduler is read as DDIM.
+        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`; its scheduler is read as DDIM.
         num_steps: denoising steps.
         eta: DDIM's eta.
         resolution: picture side in pixels; 0: the model's own.
@@ -49,20 +47,19 @@ class DiffusionPolicy:
     def __init__(
         self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""
     ) -> None:
-        from diffusers import DDIMScheduler
-
         self.pipeline = pipeline
         self.unet = self.trained_unet = pipeline.unet
         self.vae = pipeline.vae
-        for module in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
-            module.eval()
-        pipeline.vae.requires_grad_(False)
-        pipeline.text_encoder.requires_grad_(False)
-        self.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+        pipeline.unet.eval()
+        pipeline.vae.eval().requires_grad_(False)
+        if is_sdxl(pipeline) and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+            # SDXL's VAE overflows in float16: its pictures would be black.
+            pipeline.vae.float()
+        self.scheduler = as_ddim(pipeline.scheduler)
         self.steps: list[DDIMStep] = ddim_steps(self.scheduler, num_steps, eta)
-        self.negative_prompt = negative_prompt
         self.latent_shape = self._latent_shape(resolution)
-        self._embeddings: OrderedDict[str, torch.Tensor] = OrderedDict()
+        height, width = (side * self._vae_factor for side in self.latent_shape[1:])
+        self.prompt_encoder = PromptEncoder(pipeline, negative_prompt, (height, width))
 
     @property
     def device(self) -> torch.device:
@@ -70,8 +67,12 @@ class DiffusionPolicy:
         # diffusers' own property searches all modules for offloading hooks, as slow as a text encoding.
         return next(self.unet.parameters()).device
 
+    @property
+    def _vae_factor(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        factor = self._vae_factor
         side = resolution // factor if resolution else self.unet.config.sample_size
         # Every halving of the UNet must come out even, or its skip connections do not fit.
         multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
@@ -82,39 +83,16 @@ class DiffusionPolicy:
             )
         return (self.unet.config.in_channels, side, side)
 
-    @torch.no_grad()
-    def encode(self, prompts: Sequence[str]) -> torch.Tensor:
-        """(N,L,D) text embeddings; the text encoder is frozen, so each text is encoded once.
-
-        One text at a time: an embedding then does not depend on its batch, nor a resumed run on what was cached.
-        """
-        rows = {}
-        for prompt in prompts:
-            if prompt in rows:
-                continue
-            if prompt not in self._embeddings:
-                embedding, _ = self.pipeline.encode_prompt(prompt, self.device, 1, False)
-                self._embeddings[prompt] = embedding[0]
-                if len(self._embeddings) > _PROMPT_CACHE_SIZE:
-                    self._embeddings.popitem(last=False)
-            self._embeddings.move_to_end(prompt)
-            rows[prompt] = self._embeddings[prompt]
-        return torch.stack([rows[prompt] for prompt in prompts])
-
-    def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> torch.Tensor:
-        """What the UNet attends to: (N,L,D), or with guidance (2N,L,D), the negative prompt first."""
-        embeddings = self.encode(prompts)
-        if guidance_scale <= 1:
-            return embeddings
-        negative = self.encode([self.negative_prompt]).expand(len(prompts), -1, -1)
-        return torch.cat([negative, embeddings])
+    def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> Conditioning:
+        """What the UNet is told of N pictures; with guidance 2N rows, the negative prompt first."""
+        return self.prompt_encoder.conditioning(prompts, self.device, guided=guidance_scale > 1)
 
     def predict(
         self,
         unet: Any,
         step: DDIMStep | Sequence[DDIMStep],
         latents: torch.Tensor,
-        conditioning: torch.Tensor,
+        conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
         """Guided model output (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it.
@@ -122,9 +100,12 @@ class DiffusionPolicy:
         step: that of all rows, or K steps, each that of N / K rows.
         """
         timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
+        inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
+        output = unet(
+            inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False
+        )[0].float()
         if guidance_scale <= 1:
-            return unet(latents, timestep, conditioning, return_dict=False)[0].float()
-        output = unet(torch.cat([latents, latents]), timestep, conditioning, return_dict=False)[0].float()
+            return output
         negative, positive = output.chunk(2)
         return negative + guidance_scale * (positive - negative)
 
@@ -191,7 +172,7 @@ class DiffusionPolicy:
         index: int,
         latents: torch.Tensor,
         next_latents: torch.Tensor,
-        conditioning: torch.Tensor,
+        conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
         """(N,): log-prob of having gone from `latents` to `next_latents` at step `index`; carries a gradient."""
@@ -204,7 +185,7 @@ class DiffusionPolicy:
         indices: Sequence[int],
         latents: torch.Tensor,
         next_latents: torch.Tensor,
-        conditioning: torch.Tensor,
+        conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
         """(K,N): `log_prob` of K steps in one forward pass of K * N rows, as much faster as memory allows.
@@ -223,7 +204,7 @@ class DiffusionPolicy:
         self,
         indices: Sequence[int],
         latents: torch.Tensor,
-        conditioning: torch.Tensor,
+        conditioning: Conditioning,
         guidance_scale: float,
         unet: Any = None,
     ) -> torch.Tensor:
@@ -238,14 +219,14 @@ class DiffusionPolicy:
 
     @torch.no_grad()
     def base_means(
-        self, indices: Sequence[int], latents: torch.Tensor, conditioning: torch.Tensor, guidance_scale: float
+        self, indices: Sequence[int], latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
     ) -> torch.Tensor:
         """`means` of the base model, without a gradient."""
         with self.base_model():
             return self.means(indices, latents, conditioning, guidance_scale, self.unet)
 
     def distance_to_base(
-        self, index: int, latents: torch.Tensor, conditioning: torch.Tensor, guidance_scale: float
+        self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
     ) -> torch.Tensor:
         """Mean squared difference of the UNet's output at step `index` from the base model's; carries a gradient."""
         step = self.steps[index]

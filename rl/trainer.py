@@ -24,6 +24,7 @@ from rl.evaluation import Evaluator, write_evaluation
 from rl.hacking_panel import HackingPanel
 from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
+from rl.pipeline_loading import load_pipeline
 from rl.pipeline_options import DTYPES, prepare_pipeline
 from rl.policy import DiffusionPolicy, Trajectory, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
@@ -72,7 +73,7 @@ class Trainer:
 
     Args:
         config: the run's config.
-        pipeline: a `StableDiffusionPipeline`.
+        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`.
         rewards: what is maximised.
         prompts: training prompts.
         update_class: how rewards become a gradient, e.g. `DDPOUpdate`.
@@ -151,17 +152,12 @@ class Trainer:
         Raises:
             ValueError, FileNotFoundError: something that the config names is not there.
         """
-        from diffusers import StableDiffusionPipeline
-
         prompts = load_prompts(config.prompts)
         eval_prompts = load_prompts(config.eval_prompts) if config.eval_prompts else None
         accelerator = make_accelerator(config)
         rewards = load_rewards(config.rewards, device=accelerator.device, resolve=resolve)
         held_out = load_rewards(config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards")
-        pipeline = StableDiffusionPipeline.from_pretrained(
-            resolve(config.model), safety_checker=None, requires_safety_checker=False,
-            dtype=DTYPES[config.mixed_precision],
-        )
+        pipeline = load_pipeline(resolve(config.model), DTYPES[config.mixed_precision])
         return cls(
             config, pipeline, rewards, prompts, update_class,
             eval_rewards=held_out, eval_prompts=eval_prompts, accelerator=accelerator,

@@ -53,8 +53,9 @@ def test_the_recipe_itself_is_valid(path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", DDPO_RECIPES, ids=lambda path: path.name)
-def test_one_step_of_the_recipe(path, tiny_pipeline, tmp_path, monkeypatch):
+def test_one_step_of_the_recipe(path, request, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    tiny_pipeline = request.getfixturevalue("tiny_sdxl" if "sdxl" in path.name else "tiny_pipeline")
     overrides = [text for name, value in SMALL.items() for text in (f"--{name}", value)]
     run = tmp_path / "run"
     config = load_config(DDPOConfig, ["--config", str(path), "--output_dir", str(run), *overrides])

@@ -92,7 +92,7 @@ def _stored_rollout(policy: DiffusionPolicy) -> dict[str, torch.Tensor]:
         "latents": rollouts[True].latents,
         "timesteps": torch.tensor([step.timestep for step in policy.steps]),
         "advantages": torch.tensor([1.5, 0.5, -0.7, -7.0]),  # the last is beyond the advantage clip
-        "guided_embeds": policy.conditioning(PICTURES, GUIDANCE),
-        "embeds": policy.conditioning(PICTURES, 1.0),
+        "guided_embeds": policy.conditioning(PICTURES, GUIDANCE).embeddings,
+        "embeds": policy.conditioning(PICTURES, 1.0).embeddings,
         **{f"log_probs_{guided}": rollout.log_probs + moved for guided, rollout in rollouts.items()},
     }

@@ -3,9 +3,18 @@ import math
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EDMEulerScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
 
-from rl.ddim import ddim_steps, log_prob, step_mean
+from rl.ddim import as_ddim, ddim_steps, log_prob, step_mean
 
 KINDS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "linspace", "trailing")
@@ -95,3 +104,49 @@ def test_output_sensitivity_is_the_slope_over_sigma(kind):
         output = torch.zeros(1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
         step_mean(step, output, torch.ones(1, 1, 1, 1, dtype=torch.float64)).sum().backward()
         assert step.output_sensitivity == pytest.approx(output.grad.abs().item() / step.sigma, rel=1e-9)
+
+
+SD15 = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@pytest.mark.parametrize("saved", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (PNDMScheduler, {"skip_prk_steps": True, "steps_offset": 1}),
+        (EulerDiscreteScheduler, {}),
+        (EulerDiscreteScheduler, {"timestep_spacing": "leading", "steps_offset": 1}),
+        (EulerAncestralDiscreteScheduler, {"timestep_spacing": "trailing", "prediction_type": "v_prediction"}),
+        (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+        (UniPCMultistepScheduler, {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+    ],
+)
+def test_another_sampler_is_read_as_ddim(tmp_path, kind, options, saved):
+    source = kind(**SD15, **options)
+    if saved:  # a saved scheduler states its defaults: nothing may depend on that
+        source.save_pretrained(tmp_path)
+        source = kind.from_pretrained(tmp_path)
+    ddim = as_ddim(source)
+    for name in ("num_train_timesteps", "prediction_type", "timestep_spacing", "steps_offset", "beta_schedule"):
+        assert ddim.config[name] == source.config[name], name
+    assert torch.equal(ddim.betas, source.betas)
+    steps = ddim_steps(ddim, 5, 1.0)
+    assert all(step.clip is None for step in steps), "SD's latents go beyond [-1, 1]"
+    # PNDM alone stops at the first noise level rather than at none.
+    assert (ddim.final_alpha_cumprod == 1) == (kind is not PNDMScheduler)
+
+
+@pytest.mark.parametrize("clips", [True, False])
+def test_a_sampler_that_clips_goes_on_to(clips):
+    assert as_ddim(DDIMScheduler(clip_sample=clips)).config.clip_sample == clips
+    assert as_ddim(DDIMScheduler()).config.clip_sample
+    assert as_ddim(EulerDiscreteScheduler.from_config({"clip_sample": clips})).config.clip_sample == clips
+
+
+def test_samplers_without_ddims_noise_levels_are_refused():
+    with pytest.raises(ValueError, match="beta schedule, got FlowMatchEulerDiscreteScheduler"):
+        as_ddim(FlowMatchEulerDiscreteScheduler())
+    with pytest.raises(ValueError, match="beta schedule, got EDMEulerScheduler"):
+        as_ddim(EDMEulerScheduler())
+    with pytest.raises(ValueError, match="got 'flow_prediction' in DPMSolverMultistepScheduler"):
+        as_ddim(DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True))

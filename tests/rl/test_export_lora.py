@@ -5,13 +5,14 @@ import shutil
 import pytest
 import torch
 import yaml
-from diffusers import StableDiffusionPipeline
+from diffusers import DiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from rl.config import DDPOConfig
 from rl.ddpo_update import DDPOUpdate
 from rl.export_lora import export_lora, main, read_lora
+from rl.kohya_file import sdxl_module
 from rl.policy import DiffusionPolicy
 from rl.reward_loading import Reward, RewardSet
 from rl.trainer import Trainer
@@ -19,6 +20,7 @@ from rl.trainer import Trainer
 # Linear layers, 1 x 1 and 3 x 3 convolutions, inside and outside attention.
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "time_emb_proj",
            "conv1", "conv_in"]
+SDXL_TARGETS = [*TARGETS, "conv2", "conv_shortcut", "conv_out", "conv", "linear_1", "linear_2"]
 WEIGHTS = "pytorch_lora_weights.safetensors"
 CLOSE = {"rtol": 0, "atol": 1e-5}
 
@@ -35,18 +37,34 @@ def picture(policy_or_pipeline):
 
 
 def fresh(folder):
-    return StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    return DiffusionPipeline.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_pipeline_folder, tmp_path_factory):
-    """A finished run with a moving average, and the trainer's own pictures: averaged, raw and of the base."""
-    run = tmp_path_factory.mktemp("export") / "run"
+    """A finished run of Stable Diffusion."""
+    return train(tiny_pipeline_folder, tmp_path_factory.mktemp("export") / "run", TARGETS)
+
+
+@pytest.fixture(scope="module")
+def trained_sdxl(tiny_sdxl_folder, tmp_path_factory):
+    """A finished run of SDXL, with the layers that its kohya names treat specially."""
+    return train(tiny_sdxl_folder, tmp_path_factory.mktemp("export-xl") / "run", SDXL_TARGETS)
+
+
+@pytest.fixture(params=["trained", "trained_sdxl"], ids=["SD", "SDXL"])
+def either(request):
+    """Both runs, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+def train(tiny_pipeline_folder, run, targets):
+    """A run with a moving average, and the trainer's own pictures: averaged, raw and of the base."""
     config = DDPOConfig(
         output_dir=str(run), model=str(tiny_pipeline_folder), prompts="prompts.txt", rewards=["my_rewards:redness=2.0"],
         num_epochs=2, save_freq=1, sample_num_steps=4, sample_guidance_scale=1.0, sample_batch_size=4,
         sample_num_batches_per_epoch=1, sample_group_size=4, train_batch_size=4, train_learning_rate=3e-2,
-        lora_rank=4, lora_alpha=16.0, lora_targets=TARGETS, ema_decay=0.5, log_with=None, eval_at_end=True,
+        lora_rank=4, lora_alpha=16.0, lora_targets=targets, ema_decay=0.5, log_with=None, eval_at_end=True,
         eval_num_prompts=2, eval_guidance_scales=[1.0], eval_batch_size=2,
     )
     trainer = Trainer(
@@ -71,33 +89,34 @@ def copy_of_run(trained, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["diffusers", "kohya"])
-def test_diffusers_loads_it(trained, tmp_path, format):
-    out = export_lora(trained["run"], format, tmp_path / "red", license="apache-2.0")
+def test_diffusers_loads_it(either, tmp_path, format):
+    out = export_lora(either["run"], format, tmp_path / "red", license="apache-2.0")
     name = {"diffusers": WEIGHTS, "kohya": "red.safetensors"}[format]
-    pipeline = fresh(trained["folder"])
+    pipeline = fresh(either["folder"])
     pipeline.load_lora_weights(out, weight_name=name)
-    torch.testing.assert_close(picture(pipeline), trained["averaged"], **CLOSE)
+    torch.testing.assert_close(picture(pipeline), either["averaged"], **CLOSE)
     pipeline.disable_lora()
-    assert torch.equal(picture(pipeline), trained["base"])
+    assert torch.equal(picture(pipeline), either["base"])
     assert sorted(path.name for path in out.iterdir()) == sorted([name, "README.md", "samples"])
 
 
-def test_peft_loads_it(trained, tmp_path):
+def test_peft_loads_it(either, tmp_path):
     from peft import PeftModel
 
-    out = export_lora(trained["run"], "peft", tmp_path / "red", license="apache-2.0")
-    pipeline = fresh(trained["folder"])
+    out = export_lora(either["run"], "peft", tmp_path / "red", license="apache-2.0")
+    pipeline = fresh(either["folder"])
     pipeline.unet = PeftModel.from_pretrained(pipeline.unet, out)
-    torch.testing.assert_close(picture(pipeline), trained["averaged"], **CLOSE)
+    torch.testing.assert_close(picture(pipeline), either["averaged"], **CLOSE)
     with pipeline.unet.disable_adapter():
-        assert torch.equal(picture(pipeline), trained["base"])
+        assert torch.equal(picture(pipeline), either["base"])
     config = json.loads((out / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"]) == (4, 16.0) and config["target_modules"] == sorted(TARGETS)
+    assert (config["r"], config["lora_alpha"]) == (4, 16.0)
+    assert config["target_modules"] == read_lora(either["run"]).record.targets
 
 
-def test_fused_is_a_pipeline_of_its_own(trained, tmp_path):
-    out = export_lora(trained["run"], "fused", tmp_path / "red", license="apache-2.0")
-    torch.testing.assert_close(picture(fresh(out)), trained["averaged"], rtol=0, atol=1e-4)
+def test_fused_is_a_pipeline_of_its_own(either, tmp_path):
+    out = export_lora(either["run"], "fused", tmp_path / "red", license="apache-2.0")
+    torch.testing.assert_close(picture(fresh(out)), either["averaged"], rtol=0, atol=1e-4)
     (unet,) = (out / "unet").glob("*.safetensors")
     assert not [name for name in load_file(unet) if "lora" in name]
     with safe_open(unet, "pt") as file:
@@ -118,15 +137,44 @@ def test_kohya_says_alpha_beside_every_layer(trained, tmp_path):
     assert (header["ss_network_dim"], header["ss_network_alpha"], header["ss_steps"]) == ("4", "16.0", "2")
 
 
-def test_a_checkpoint_gives_its_moving_average_not_the_last_step(trained, tmp_path):
-    checkpoint = trained["run"] / "checkpoints" / "checkpoint_2"
-    pipeline = fresh(trained["folder"])
+def test_kohya_files_of_sdxl_carry_its_original_names(trained_sdxl, tmp_path):
+    out = export_lora(trained_sdxl["run"], "kohya", tmp_path / "red", license="other")
+    layers = load_file(out / "red.safetensors")
+    downs = {name for name in layers if name.endswith(".lora_down.weight")}
+    assert len(downs) == len(read_lora(trained_sdxl["run"]).weights) / 2
+    assert all(layers[name.replace("lora_down.weight", "alpha")] == 16.0 for name in downs)
+    assert not [name for name in layers if "down_blocks" in name or "up_blocks" in name or "mid_block" in name]
+    for module in ("input_blocks_4_1_transformer_blocks_0_attn1_to_q", "input_blocks_3_0_op", "label_emb_0_2",
+                   "middle_block_2_in_layers_2", "output_blocks_2_2_conv", "output_blocks_3_0_emb_layers_1", "out_2"):
+        assert f"lora_unet_{module}.lora_down.weight" in downs
+    with safe_open(out / "red.safetensors", "pt") as file:
+        assert file.metadata()["ss_base_model_version"] == "sdxl_base_v1-0"  # else A1111 files it under SD 1.x
+    assert "stable-diffusion-xl" in yaml.safe_load((out / "README.md").read_text().split("---")[1])["tags"]
+
+
+@pytest.mark.parametrize("module", ["down_blocks.0.motion_modules.0.proj_in", "class_embedding.linear_1"])
+def test_a_layer_without_a_kohya_name_is_refused(module):
+    with pytest.raises(ValueError, match=f"got {re.escape(module)}, which has no kohya name"):
+        sdxl_module(module, 2)
+
+
+def test_kohya_needs_the_base_model(copy_of_run, tmp_path):
+    config = yaml.safe_load((copy_of_run / "config.yaml").read_text())
+    (copy_of_run / "config.yaml").write_text(yaml.safe_dump(config | {"model": str(tmp_path / "moved")}))
+    export_lora(copy_of_run, "peft", tmp_path / "peft", license="other")
+    with pytest.raises(ValueError, match="Expected the base model at .*moved, .* found none"):
+        export_lora(copy_of_run, "kohya", tmp_path / "red", license="other")
+
+
+def test_a_checkpoint_gives_its_moving_average_not_the_last_step(either, tmp_path):
+    checkpoint = either["run"] / "checkpoints" / "checkpoint_2"
+    pipeline = fresh(either["folder"])
     pipeline.load_lora_weights(export_lora(checkpoint, "diffusers", tmp_path / "last", license="other"),
                                weight_name=WEIGHTS)
-    torch.testing.assert_close(picture(pipeline), trained["averaged"], **CLOSE)
-    plain = fresh(trained["folder"])
+    torch.testing.assert_close(picture(pipeline), either["averaged"], **CLOSE)
+    plain = fresh(either["folder"])
     plain.load_lora_weights(checkpoint, weight_name=WEIGHTS)
-    torch.testing.assert_close(picture(plain), trained["raw"], **CLOSE)
+    torch.testing.assert_close(picture(plain), either["raw"], **CLOSE)
 
 
 def test_header_and_card_say_where_it_comes_from(trained, tmp_path):

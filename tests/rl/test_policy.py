@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from rl.lora import add_lora
 from rl.policy import DiffusionPolicy, sample_seed
-from tests.conftest import build_tiny_pipeline
+from tests.conftest import build_tiny_pipeline, build_tiny_sdxl_pipeline
 
 PROMPTS = ["a red circle", "a blue square", "a red circle", "two green dots"] * 2
 SEEDS = [sample_seed(0, 0, i) for i in range(8)]
@@ -100,6 +103,90 @@ def test_picture_equals_the_pipelines_own(tiny_pipeline):
     assert 0 <= ours.min() and ours.max() <= 1
 
 
+@pytest.fixture(params=["tiny_pipeline", "tiny_sdxl"], ids=["SD", "SDXL"])
+def either(request):
+    """A pipeline of each family, one after the other."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_ratio_is_exactly_one_for_sdxl(tiny_sdxl, guidance):
+    policy = make_policy(tiny_sdxl)
+    trajectory = policy.rollout(PROMPTS, SEEDS, guidance)
+    for index, new in new_log_probs(policy, trajectory, guidance).items():
+        assert new.requires_grad
+        assert torch.equal(new.detach(), trajectory.log_probs[index])
+    sum(new.sum() for new in new_log_probs(policy, trajectory, guidance).values()).backward()
+    for module in (policy.unet, policy.vae, tiny_sdxl.text_encoder, tiny_sdxl.text_encoder_2):
+        assert not module.training
+        for name, parameter in module.named_parameters():
+            assert parameter.requires_grad == (parameter.grad is not None) == ("lora_" in name), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_ratio_is_one_in_half_precision(either, dtype, guidance):
+    policy = make_policy(either.to(dtype))
+    with torch.autocast("cpu", dtype):  # as accelerate wraps the UNet
+        trajectory = policy.rollout(PROMPTS, SEEDS, guidance)
+        assert trajectory.latents.dtype == trajectory.log_probs.dtype == torch.float32
+        assert trajectory.log_probs[:4].abs().min() > 0
+        for index, new in new_log_probs(policy, trajectory, guidance).items():
+            assert (new - trajectory.log_probs[index]).abs().max() < 1e-4
+            assert new.requires_grad
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("negative", ["", "green"])
+@pytest.mark.parametrize("force_zeros", [True, False])
+def test_picture_equals_sdxls_own(tmp_path, guidance, negative, force_zeros):
+    pipeline = build_tiny_sdxl_pipeline(tmp_path, force_zeros_for_empty_prompt=force_zeros)
+    policy = DiffusionPolicy(pipeline, num_steps=5, eta=0.0, negative_prompt=negative)
+    trajectory = policy.rollout(PROMPTS[:2], SEEDS[:2], guidance)
+    with torch.no_grad():
+        ours = policy.decode(trajectory.latents[-1])
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    theirs = pipeline(
+        PROMPTS[:2], negative_prompt=[negative] * 2 if negative else None, latents=trajectory.latents[0].clone(),
+        num_inference_steps=5, guidance_scale=guidance, output_type="pt",
+    ).images
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_sdxl_is_told_the_pooled_text_and_the_size(tiny_sdxl):
+    policy = DiffusionPolicy(tiny_sdxl, num_steps=2, resolution=32)
+    conditioning = policy.conditioning(PROMPTS[:3], 4.0)
+    assert conditioning.embeddings.shape == (6, 24, 40)
+    pooled = conditioning.added["text_embeds"]
+    assert pooled.shape == (6, 20) and conditioning.added["time_ids"].tolist() == [[32, 32, 0, 0, 32, 32]] * 6
+    assert not pooled[:3].any() and not conditioning.embeddings[:3].any()
+    assert torch.equal(pooled[3], pooled[5]) and not torch.equal(pooled[3], pooled[4])
+    calls = []
+    for encoder in (tiny_sdxl.text_encoder, tiny_sdxl.text_encoder_2):
+        encoder.register_forward_pre_hook(lambda module, args: calls.append(1))
+    again = policy.conditioning(PROMPTS[:3], 1.0)
+    assert not calls and torch.equal(again.added["text_embeds"], pooled[3:])
+    latents = torch.randn(1, *policy.latent_shape)
+    one = policy.conditioning(PROMPTS[:1], 1.0)
+    with torch.no_grad():
+        output = policy.predict(policy.unet, policy.steps[0], latents, one, 1.0)
+        for name in one.added:
+            moved = replace(one, added=one.added | {name: one.added[name] + 1})
+            assert (policy.predict(policy.unet, policy.steps[0], latents, moved, 1.0) - output).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)])
+def test_sdxls_vae_decodes_in_float32_where_it_would_overflow(tiny_sdxl, dtype, expected):
+    policy = DiffusionPolicy(tiny_sdxl.to(dtype), num_steps=2)
+    seen = []
+    policy.vae.decoder.register_forward_pre_hook(lambda module, args: seen.append((module.conv_in.weight.dtype,
+                                                                                  args[0].dtype)))
+    picture = policy.decode(torch.randn(1, *policy.latent_shape))
+    assert seen == [(expected, expected)] and picture.dtype == torch.float32
+    assert policy.unet.dtype == tiny_sdxl.text_encoder_2.dtype == dtype
+
+
 @pytest.mark.parametrize(("guidance", "rows"), [(1.0, 2), (0.0, 2), (4.0, 4)])
 def test_unet_is_called_once_a_step(tiny_pipeline, guidance, rows):
     policy = DiffusionPolicy(tiny_pipeline, num_steps=5)
@@ -116,8 +203,8 @@ def test_each_text_is_encoded_once(tiny_pipeline, monkeypatch):
     for _ in range(2):
         policy.rollout(PROMPTS, SEEDS, 3.0)
     assert len(calls) == 4  # three texts and the negative one
-    monkeypatch.setattr("rl.policy._PROMPT_CACHE_SIZE", 2)
-    embeddings = policy.encode(["x", "y", "z", "x"])
+    monkeypatch.setattr("rl.conditioning._PROMPT_CACHE_SIZE", 2)
+    embeddings = policy.conditioning(["x", "y", "z", "x"], 1.0).embeddings
     assert torch.equal(embeddings[0], embeddings[3])
     assert embeddings.shape == (4, 24, 16)
 

@@ -71,6 +71,7 @@ class OurSide:
     def _measure(self, experience: Experience) -> None:
         kept = (experience.trajectory.latents, experience.trajectory.log_probs)
         self.stored = sum(tensor.numel() * tensor.element_size() for tensor in kept)
-        texts = {*experience.prompts, self.trainer.policy.negative_prompt}
-        embeddings = self.trainer.policy.encode(sorted(texts))
-        self.stored_with_text = self.stored + embeddings.numel() * embeddings.element_size()
+        encoder = self.trainer.policy.prompt_encoder
+        texts = sorted({*experience.prompts, encoder.negative_prompt})
+        parts = encoder.encode(texts, self.trainer.policy.device)
+        self.stored_with_text = self.stored + sum(part.numel() * part.element_size() for part in parts)

@@ -1,4 +1,4 @@
-"""What a fine-tuning run can be told: one dataclass for every trainer, one for DDPO on top of it.
+"""What a fine-tuning run can be told: one dataclass for every trainer, one for each way to train on top of it.
 
 The names are a superset of TRL 0.23.1's `DDPOConfig`. Every field carries its help, its group on the `--help` page
 and its range, and every value is checked when the object is made.
@@ -6,21 +6,10 @@ and its range, and every value is checked when the object is made.
 
 import dataclasses
 import math
-import re
-import types
-import typing
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-_FLOAT_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-
-
-def knob(default: Any, group: str, help: str, **rules: Any) -> Any:
-    """A dataclass field with its help, its group and its rules (`min`, `max`, `above`, `max_items`, `min_items`)."""
-    metadata = {"help": help, "group": group, **rules}
-    if isinstance(default, (list, dict)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+from rl.config_fields import check_value, knob
 
 
 @dataclass
@@ -94,6 +83,11 @@ class TrainConfig:
         "Each reward is normalised alone before the weighted sum that the update sees: epoch: mean 0 and std 1 over "
         "the epoch's pictures; group: over each prompt group's. For rewards of different scales. Logged as they are.",
     )
+    reward_aggregation: Literal["sum", "min"] = knob(
+        "sum", "rewards and prompts",
+        "Weighted sum of the rewards, or min: the smallest of the weighted ones. An ensemble of rewards of one scale "
+        "under min is harder to fool: every member must be.",
+    )
     eval_rewards: list[str] = knob(
         [], "rewards and prompts", "Held-out rewards in the same form: measured, never trained on."
     )
@@ -112,7 +106,6 @@ class TrainConfig:
         1, "sampling", "Pictures per prompt; a group may span batches and processes.", min=1
     )
 
-    train_batch_size: int = knob(8, "optimisation", "Trajectories a forward pass and process.", min=1)
     train_gradient_accumulation_steps: int = knob(
         1, "optimisation", "Train batches an optimiser step; all trained steps of a batch are in the same one.", min=1
     )
@@ -126,6 +119,12 @@ class TrainConfig:
     train_adam_weight_decay: float = knob(1e-4, "optimisation", "Adam weight decay.", min=0)
     train_adam_epsilon: float = knob(1e-8, "optimisation", "Adam epsilon.", above=0)
     train_max_grad_norm: float = knob(1.0, "optimisation", "Gradient norm is clipped to this.", above=0)
+
+    train_kl_weight: float = knob(
+        0.0, "optimisation",
+        "Penalty on the trained steps' KL divergence from the base model, mean over latent dimensions as log-probs "
+        "are; costs a forward pass without gradient a step. 0: none.", min=0,
+    )
 
     async_reward_computation: bool = knob(
         False, "rewards and prompts", "Score a batch in the background while the epoch's next one is sampled."
@@ -177,21 +176,6 @@ class TrainConfig:
                 "reward_normalization: 'group' compares pictures of one prompt, but sample_group_size is 1. Set "
                 "sample_group_size to 2 or more, or use 'epoch'."
             )
-        self._check_batches()
-
-    def _check_batches(self) -> None:
-        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
-        per_step = self.train_batch_size * self.train_gradient_accumulation_steps
-        if per_process % per_step:
-            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
-            nearest = min(divisors, key=lambda d: abs(d - self.train_batch_size))
-            raise ValueError(
-                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
-                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
-                f"train_batch_size x train_gradient_accumulation_steps = {self.train_batch_size} x "
-                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
-                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
-            )
 
     def check_groups(self, num_processes: int = 1) -> int:
         """Number of prompts an epoch, for that many processes.
@@ -226,6 +210,7 @@ class TrainConfig:
 class DDPOConfig(TrainConfig):
     """DDPO on top of `TrainConfig`: how rewards become advantages and advantages a PPO-clip gradient."""
 
+    train_batch_size: int = knob(8, "DDPO", "Trajectories a forward pass and process.", min=1)
     train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
     train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided UNet.")
     train_clip_range: float = knob(
@@ -241,11 +226,6 @@ class DDPOConfig(TrainConfig):
         0.0, "DDPO",
         "Holds the UNet's output at the steps outside the window to the base model's, by this weight of the mean "
         "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
-    )
-    train_kl_weight: float = knob(
-        0.0, "DDPO",
-        "Penalty on the trained steps' KL divergence from the base model, mean over latent dimensions as log-probs "
-        "are; costs a forward pass without gradient a step. 0: none.", min=0,
     )
     train_timestep_fraction: float = knob(
         1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
@@ -273,6 +253,7 @@ class DDPOConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_batches()
         if self.sample_eta == 0:
             raise ValueError(
                 "sample_eta: expected a number > 0, got 0.0. DDPO needs stochastic steps; set for example 1.0."
@@ -286,54 +267,72 @@ class DDPOConfig(TrainConfig):
                 f"sample_group_size is {self.sample_group_size}. Set sample_group_size to 2 or more, or use 'global'."
             )
 
-
-def check_value(item: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's type, range checked.
-
-    Raises:
-        ValueError: "name: expected ..., got ...".
-    """
-    rules = item.metadata
-    kind = item.type
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        kind = next(arg for arg in typing.get_args(kind) if arg is not type(None))
-    if typing.get_origin(kind) is Literal:
-        choices = typing.get_args(kind)
-        if value not in choices or isinstance(value, bool):
-            raise ValueError(f"{item.name}: expected one of {', '.join(map(str, choices))}, got {value!r}.")
-        return value
-    if typing.get_origin(kind) is list:
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{item.name}: expected a list, got {value!r} ({type(value).__name__}).")
-        (inner,) = typing.get_args(kind)
-        checked = [_check_scalar(f"{item.name}[{i}]", inner, v, rules) for i, v in enumerate(value)]
-        low, high = rules.get("min_items", 0), rules.get("max_items", math.inf)
-        if not low <= len(checked) <= high:
-            count = f"{low}" if low == high else f"at least {low}"
-            raise ValueError(f"{item.name}: expected {count} item(s), got {len(checked)}: {value!r}.")
-        return checked
-    return _check_scalar(item.name, kind, value, rules)
+    def _check_batches(self) -> None:
+        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
+        per_step = self.train_batch_size * self.train_gradient_accumulation_steps
+        if per_process % per_step:
+            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - self.train_batch_size))
+            raise ValueError(
+                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
+                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
+                f"train_batch_size x train_gradient_accumulation_steps = {self.train_batch_size} x "
+                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
+                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
+            )
 
 
-def _check_scalar(name: str, kind: type, value: Any, rules: typing.Mapping[str, Any]) -> Any:
-    # YAML 1.1, which PyYAML speaks, reads 1e-4 as a string; everybody who writes it means the number.
-    if kind is float and isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
-        value = float(value)
-    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if not fits or (isinstance(value, bool) and kind is not bool):
-        noun = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}[kind]
-        raise ValueError(f"{name}: expected {noun}, got {value!r} ({type(value).__name__}).")
-    if kind is float:
-        value = float(value)
-        if not math.isfinite(value):
-            raise ValueError(f"{name}: expected a finite number, got {value!r}.")
-    if kind in (int, float):
-        if "min" in rules and value < rules["min"]:
-            raise ValueError(f"{name}: expected a number >= {rules['min']}, got {value!r}.")
-        if "max" in rules and value > rules["max"]:
-            raise ValueError(f"{name}: expected a number <= {rules['max']}, got {value!r}.")
-        if "above" in rules and value <= rules["above"]:
-            raise ValueError(f"{name}: expected a number > {rules['above']}, got {value!r}.")
-    return value
+@dataclass
+class DirectConfig(TrainConfig):
+    """Backpropagation of the reward on top of `TrainConfig`: through which steps, with what memory, on which view."""
+
+    method: Literal["refl", "draft", "draft-lv", "alignprop"] = knob(
+        "draft", "direct",
+        "refl: one UNet pass at a random late step, to the picture it predicts; draft: the last backprop_steps steps; "
+        "draft-lv: the last step, averaged over re-noised copies; alignprop: a number of last steps drawn per batch.",
+    )
+    backprop_steps: int = knob(1, "direct", "draft: last steps that gradients flow through; 0: all.", min=0)
+    refl_window: list[float] = knob(
+        [0.6, 1.0], "direct", "refl: share of the steps in which the one step is drawn, from and to; 1 is the last.",
+        min=0, max=1, min_items=2, max_items=2,
+    )
+    draft_lv_samples: int = knob(2, "direct", "draft-lv: re-noised copies of each picture.", min=1)
+    alignprop_window: list[float] = knob(
+        [0.0, 1.0], "direct",
+        "alignprop: share of the steps, counted from the last, that is drawn for gradients, from and to; at least one "
+        "step.", min=0, max=1, min_items=2, max_items=2,
+    )
+    train_step_checkpointing: bool = knob(
+        True, "direct",
+        "Keep a step's latents alone and compute it again in the backward pass: memory grows by the latents, not the "
+        "activations, with every step; a third slower.",
+    )
+    reward_augmentation: float = knob(
+        0.0, "direct",
+        "The reward sees a random view of each picture: cropped by up to this share of its side, with noise of this "
+        "standard deviation. Against patterns that fool it pixel by pixel. 0: the picture itself.",
+        min=0, max=0.5,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_num_batches_per_epoch % self.train_gradient_accumulation_steps:
+            raise ValueError(
+                f"train_gradient_accumulation_steps: expected a divisor of sample_num_batches_per_epoch "
+                f"({self.sample_num_batches_per_epoch}), got {self.train_gradient_accumulation_steps}. An optimiser "
+                "step takes in that many sampled batches."
+            )
+        for name in ("refl_window", "alignprop_window"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: expected [from, to] with from <= to, got [{low}, {high}].")
+        if self.async_reward_computation:
+            raise ValueError(
+                "async_reward_computation: expected false, got true. Backpropagation needs each batch's reward before "
+                "the next; set it to false."
+            )
+        if self.reward_normalization != "none":
+            raise ValueError(
+                f"reward_normalization: expected none, got {self.reward_normalization!r}. It only scales a gradient "
+                "that is followed up the raw rewards; set their weights instead."
+            )

@@ -137,6 +137,18 @@ def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:
 
 def step_mean(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
     """Mean of the next latents, (B,C,H,W); differentiable in `model_output` and `latents`."""
+    clean, eps = _clean_and_noise(step, model_output, latents)
+    return step.next_signal * clean + step.direction * eps
+
+
+def clean_prediction(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """x0 as the model sees it from `latents`, (B,C,H,W); differentiable in `model_output` and `latents`."""
+    return _clean_and_noise(step, model_output, latents)[0]
+
+
+def _clean_and_noise(
+    step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     if step.prediction_type == "epsilon":
         clean = (latents - step.noise * model_output) / step.signal
         eps = model_output
@@ -150,7 +162,7 @@ def step_mean(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor)
         raise ValueError(f"Expected prediction type epsilon, v_prediction or sample, got {step.prediction_type!r}.")
     if step.clip is not None:
         clean = clean.clamp(-step.clip, step.clip)
-    return step.next_signal * clean + step.direction * eps
+    return clean, eps
 
 
 def kl_divergence(step: DDIMStep, mean: torch.Tensor, base_mean: torch.Tensor) -> torch.Tensor:

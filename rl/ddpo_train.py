@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = load_config(
             DDPOConfig,
             sys.argv[1:] if argv is None else argv,
-            default_recipe=_packaged_recipe("ddpo.yaml"),
+            default_recipe=packaged_recipe("ddpo.yaml"),
             prog="hyperalign-ddpo",
             description="DDPO fine-tuning of Stable Diffusion with a LoRA and any reward.",
         )
@@ -41,7 +41,8 @@ def resolve_packaged(name: str) -> str:
     return str(weights_path(name.removeprefix("tinyworld:")))
 
 
-def _packaged_recipe(name: str) -> Path:
+def packaged_recipe(name: str) -> Path:
+    """A recipe of tinyworld."""
     # Found without importing tinyworld, so that --help stays fast.
     return Path(importlib.util.find_spec("tinyworld").origin).parent / name
 

@@ -12,12 +12,15 @@ import torch
 
 from rl.config import DDPOConfig
 from rl.ddim import kl_divergence, log_prob
+from rl.experience import Experience, SampledBatch
+from rl.optimizer import take_step
 from rl.policy import DiffusionPolicy, Trajectory
-from rl.trainer import Experience
 
 
 class DDPOUpdate:
     """Turns an epoch's experience into optimiser steps; the trainer's loop calls `step` once an epoch."""
+
+    needs_gradients = False
 
     def __init__(self, config: DDPOConfig, policy: DiffusionPolicy, accelerator: Any, optimizer: Any) -> None:
         self.config, self.policy, self.accelerator, self.optimizer = config, policy, accelerator, optimizer
@@ -30,11 +33,17 @@ class DDPOUpdate:
             config.per_prompt_stat_tracking_buffer_size, config.per_prompt_stat_tracking_min_count
         )
 
-    def rollout(self, prompts: Sequence[str], seeds: Sequence[int], out: Trajectory, start: int) -> None:
-        """Sample pictures into `out` under the training guidance, with the log-probs that `step` will compare to."""
-        self.policy.rollout(
-            prompts, seeds, self.config.sample_guidance_scale, out=out, start=start, log_prob_guidance=self.guidance
-        )
+    def sample(self, batch: SampledBatch) -> None:
+        """Sample, decode and score a batch, with the log-probs under the training guidance that `step` compares to."""
+        with batch.clock("rollout"):
+            self.policy.rollout(
+                batch.prompts, batch.seeds, self.config.sample_guidance_scale, out=batch.trajectory,
+                start=batch.start, log_prob_guidance=self.guidance,
+            )
+        with batch.clock("decode"), torch.no_grad():
+            batch.images = self.policy.decode(batch.trajectory.latents[-1, batch.rows])
+        with batch.clock("reward"):
+            batch.scores = batch.score_later(batch.images, batch.prompts)
 
     def step(self, epoch: int, experience: Experience) -> dict[str, float]:
         """One epoch's optimiser steps; returns loss, approx_kl, clip_fraction, ratio_mean, grad_norm and counts."""
@@ -115,16 +124,7 @@ class DDPOUpdate:
                     self.accelerator.backward(torch.stack(losses).sum() / passes)
                 records += own_records
                 extras["kl_to_base"] += distances
-        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.train_max_grad_norm)
-        # A scaler (fp16) skips such steps itself and lowers its scale.
-        if self.accelerator.scaler is None and not torch.isfinite(norm):
-            raise FloatingPointError(
-                f"Expected a finite gradient, got norm {norm.item()}; the step was not taken. The newest checkpoint "
-                "is sound. Lower train_learning_rate, or use mixed_precision bf16 or no."
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return records, norm.detach()
+        return records, take_step(self.config, self.accelerator, self.optimizer, self.parameters)
 
     def _losses(
         self,

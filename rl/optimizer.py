@@ -1,4 +1,4 @@
-"""The optimiser that a config describes."""
+"""The optimiser that a config describes, and one step of it."""
 
 from typing import Any
 
@@ -29,3 +29,23 @@ def make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) ->
         weight_decay=config.train_adam_weight_decay,
         eps=config.train_adam_epsilon,
     )
+
+
+def take_step(
+    config: TrainConfig, accelerator: Any, optimizer: Any, parameters: list[torch.nn.Parameter]
+) -> torch.Tensor:
+    """Clip the gradients' norm to train_max_grad_norm, step, clear them; returns the norm before clipping.
+
+    Raises:
+        FloatingPointError: the norm is not finite; no step was taken.
+    """
+    norm = accelerator.clip_grad_norm_(parameters, config.train_max_grad_norm)
+    # A scaler (fp16) skips such steps itself and lowers its scale.
+    if accelerator.scaler is None and not torch.isfinite(norm):
+        raise FloatingPointError(
+            f"Expected a finite gradient, got norm {norm.item()}; the step was not taken. The newest checkpoint "
+            "is sound. Lower train_learning_rate, or use mixed_precision bf16 or no."
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm.detach()

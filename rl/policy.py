@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl.clamping import clamp_straight_through
 from rl.conditioning import Conditioning, PromptEncoder, is_sdxl
 from rl.ddim import DDIMStep, as_ddim, ddim_steps, log_prob, step_mean
 
@@ -33,6 +34,7 @@ def sample_seed(seed: int, *key: int) -> int:
 class DiffusionPolicy:
     """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned.
 
+    `rows_evaluated` counts the UNet's evaluations, one a row: what sampling and training cost, whatever the machine.
     `trained_unet` is what gradients flow through: the trainer replaces it with the wrapped module, so that they are
     synchronised between processes. Rollouts use the bare module.
 
@@ -59,6 +61,7 @@ class DiffusionPolicy:
         self.steps: list[DDIMStep] = ddim_steps(self.scheduler, num_steps, eta)
         self.latent_shape = self._latent_shape(resolution)
         height, width = (side * self._vae_factor for side in self.latent_shape[1:])
+        self.rows_evaluated = 0
         self.prompt_encoder = PromptEncoder(pipeline, negative_prompt, (height, width))
 
     @property
@@ -101,6 +104,7 @@ class DiffusionPolicy:
         """
         timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
         inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
+        self.rows_evaluated += len(inputs)
         output = unet(
             inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False
         )[0].float()
@@ -120,6 +124,7 @@ class DiffusionPolicy:
         start: int = 0,
         log_probs: bool = True,
         log_prob_guidance: float | None = None,
+        num_steps: int | None = None,
     ) -> Trajectory:
         """Sample pictures' latents, one seed a picture; noise depends on the seed alone, not on the batch.
 
@@ -131,6 +136,8 @@ class DiffusionPolicy:
             start: see `out`.
             log_probs: whether they are computed; pictures alone do not need them.
             log_prob_guidance: guidance under which log-probs are taken; None: that of sampling.
+            num_steps: how many steps are made; what follows them in `out.latents` still is the noise of the steps
+                left. None: all.
 
         Raises:
             ValueError: as many seeds as prompts were not given.
@@ -146,7 +153,7 @@ class DiffusionPolicy:
         conditioning = self.conditioning(prompts, guidance_scale)
         behind = guidance_scale if log_prob_guidance is None else log_prob_guidance
         plain = self.conditioning(prompts, behind) if behind != guidance_scale else None
-        for index, step in enumerate(self.steps):
+        for index, step in enumerate(self.steps[:num_steps]):
             output = self.predict(self.unet, step, latents[index], conditioning, guidance_scale)
             mean = step_mean(step, output, latents[index])
             torch.add(mean, latents[index + 1], alpha=step.sigma, out=latents[index + 1])
@@ -236,10 +243,10 @@ class DiffusionPolicy:
         return (tuned.float() - base.float()).square().mean()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w)."""
+        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w); saturated pixels pass gradients on."""
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         scaled = (latents / self.vae.config.scaling_factor + shift).to(self.vae.dtype)
-        return (self.vae.decode(scaled, return_dict=False)[0].float() * 0.5 + 0.5).clamp(0, 1)
+        return clamp_straight_through(self.vae.decode(scaled, return_dict=False)[0].float() * 0.5 + 0.5)
 
     @contextlib.contextmanager
     def base_model(self) -> Iterator[None]:

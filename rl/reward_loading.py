@@ -35,16 +35,26 @@ class Reward:
 class RewardSet:
     """Weighted sum of rewards.
 
+    Args:
+        rewards: the terms.
+        keep_graph: whether the rewards must pass gradients to the pictures.
+        aggregation: sum, or min: the smallest of the weighted rewards, which an ensemble's fooled member cannot raise.
+
+    Raises:
+        ValueError: two rewards of the same name.
+
     Example:
         >>> rewards = RewardSet([Reward("redness", lambda images, prompts, metadata: (images[:, 0].mean((1, 2)), {}))])
         >>> total, parts = rewards(torch.rand(4, 3, 64, 64), ["a red ring"] * 4)
     """
 
-    def __init__(self, rewards: Sequence[Reward]) -> None:
+    def __init__(
+        self, rewards: Sequence[Reward], *, keep_graph: bool = False, aggregation: str = "sum"
+    ) -> None:
         names = [reward.name for reward in rewards]
         if len(set(names)) != len(names):
             raise ValueError(f"rewards: expected different names, got {names}. Merge the weights of equal rewards.")
-        self.rewards = list(rewards)
+        self.rewards, self.keep_graph, self.aggregation = list(rewards), keep_graph, aggregation
 
     @property
     def names(self) -> list[str]:
@@ -58,12 +68,11 @@ class RewardSet:
             total (B,) float32, and each term (B,) before its weight.
 
         Raises:
-            ValueError: a reward returns another shape than (B,).
+            ValueError: a reward returns another shape than (B,), or no gradient where one is needed.
             NonFiniteRewardError: a reward returns NaN or infinity.
         """
         prompts = tuple(prompts)
         parts = {}
-        total = torch.zeros(len(prompts), device=images.device)
         for reward in self.rewards:
             result = reward.function(images, prompts, ({},) * len(prompts))
             values = result[0] if isinstance(result, tuple) else result
@@ -82,9 +91,16 @@ class RewardSet:
                     "made with them; look at the pictures, then at the reward.",
                     images.detach(), prompts, values.detach(),
                 )
+            if self.keep_graph and images.requires_grad and not values.requires_grad:
+                raise ValueError(
+                    f"Expected a differentiable reward, got {reward.name!r}, which gives no gradient to the pictures. "
+                    "Backpropagation cannot use it; measure it as one of eval_rewards, or train with rl/ddpo_train.py."
+                )
             parts[reward.name] = values
-            total = total + reward.weight * values
-        return total, parts
+        weighted = [reward.weight * parts[reward.name] for reward in self.rewards]
+        if self.aggregation == "min" and weighted:
+            return torch.stack(weighted).amin(0), parts
+        return sum(weighted, torch.zeros(len(prompts), device=images.device)), parts
 
 
 def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: int) -> torch.Tensor:
@@ -115,7 +131,13 @@ def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: in
 
 
 def load_rewards(
-    specs: Sequence[str], *, device: Any = None, resolve: Callable[[str], str] = str, field: str = "rewards"
+    specs: Sequence[str],
+    *,
+    device: Any = None,
+    resolve: Callable[[str], str] = str,
+    field: str = "rewards",
+    keep_graph: bool = False,
+    aggregation: str = "sum",
 ) -> RewardSet:
     """Rewards from specs, weight 1 if left out.
 
@@ -130,14 +152,16 @@ def load_rewards(
         device: where a HyperAlign model is put.
         resolve: turns a folder name of the recipe into a path; the entry script knows what is packaged.
         field: the config field, for messages.
+        keep_graph, aggregation: see `RewardSet`.
 
     Raises:
         ValueError: malformed spec or weight, no such module or function.
     """
-    return RewardSet([_load(spec, device, resolve, field) for spec in specs])
+    rewards = [_load(spec, device, resolve, field, keep_graph) for spec in specs]
+    return RewardSet(rewards, keep_graph=keep_graph, aggregation=aggregation)
 
 
-def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str) -> Reward:
+def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, keep_graph: bool) -> Reward:
     source, sign, weight_text = spec.rpartition("=")
     if not sign:
         source, weight_text = spec, "1"
@@ -147,9 +171,11 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str) -> 
         raise ValueError(f"{field}: expected a number after '=' in {spec!r}, got {weight_text!r}.") from None
     if source.startswith("hyperalign:"):
         from reward import HyperAlignReward
+        from reward.trl_adapters import alignprop_reward, ddpo_reward
 
         folder = source.removeprefix("hyperalign:")
-        function = HyperAlignReward.from_pretrained(resolve(folder), device=device).ddpo()
+        model = HyperAlignReward.from_pretrained(resolve(folder), device=device)
+        function = alignprop_reward(model) if keep_graph else ddpo_reward(model)
         return Reward(re.split(r"[:/\\]", folder.rstrip("/\\"))[-1], function, weight)
     if source.startswith("aesthetic:"):
         from rl.aesthetic_reward import DEFAULT_BACKBONE, AestheticReward

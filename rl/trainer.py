@@ -1,15 +1,16 @@
 """The one loop: prompts -> rollout -> rewards -> update -> evaluate -> checkpoint -> report.
 
-How rewards become a gradient is the update's business (`rl.ddpo_update`); the loop knows it by three methods.
+How rewards become a gradient is the update's business (`rl.ddpo_update`, `rl.direct_update`); the loop knows it by the
+methods of `rl.experience.Update`.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate.utils import set_seed
@@ -21,12 +22,13 @@ from rl.config_loading import write_yaml
 from rl.early_stop import EarlyStop
 from rl.ema import MovingAverage
 from rl.evaluation import Evaluator, write_evaluation
+from rl.experience import Experience, SampledBatch, Update
 from rl.hacking_panel import HackingPanel
 from rl.lora import add_lora, save_lora
 from rl.optimizer import make_optimizer
 from rl.pipeline_loading import load_pipeline
 from rl.pipeline_options import DTYPES, prepare_pipeline
-from rl.policy import DiffusionPolicy, Trajectory, sample_seed
+from rl.policy import DiffusionPolicy, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
 from rl.reporting import RunReporter, write_report, write_summary
 from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards, normalized_sum
@@ -36,36 +38,6 @@ from rl.training_state import restore_trainer, save_trainer
 
 _GRID_PICTURES = 8
 _OUT_OF_TIME, _STAGNATED, _SIGNALLED = 1, 2, 3
-
-
-@dataclass
-class Experience:
-    """An epoch's samples: this process's trajectory, everybody's rewards.
-
-    trajectory: N_local pictures; prompts, rewards: of all N pictures, prompt groups side by side; positions:
-    (N_local,) places of this process's pictures among the N.
-    """
-
-    trajectory: Trajectory
-    prompts: list[str]
-    rewards: torch.Tensor
-    positions: torch.Tensor
-
-
-class Update(Protocol):
-    """One way to turn rewards into optimiser steps; made as `Update(config, policy, accelerator, optimizer)`."""
-
-    def rollout(self, prompts: Sequence[str], seeds: Sequence[int], out: Trajectory, start: int) -> None:
-        """Sample into `out` from picture `start` on."""
-
-    def step(self, epoch: int, experience: Experience) -> dict[str, float]:
-        """Make the epoch's optimiser steps; returns metrics."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON state for the checkpoint."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put it back."""
 
 
 class Trainer:
@@ -155,7 +127,10 @@ class Trainer:
         prompts = load_prompts(config.prompts)
         eval_prompts = load_prompts(config.eval_prompts) if config.eval_prompts else None
         accelerator = make_accelerator(config)
-        rewards = load_rewards(config.rewards, device=accelerator.device, resolve=resolve)
+        rewards = load_rewards(
+            config.rewards, device=accelerator.device, resolve=resolve, keep_graph=update_class.needs_gradients,
+            aggregation=config.reward_aggregation,
+        )
         held_out = load_rewards(config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards")
         pipeline = load_pipeline(resolve(config.model), DTYPES[config.mixed_precision])
         return cls(
@@ -199,19 +174,22 @@ class Trainer:
         return summary
 
     def _run_epoch(self, epoch: int) -> dict[str, float]:
-        clock = _Clock()
+        clock, rows_before, self._reward_queries = _Clock(), self.policy.rows_evaluated, 0
+        rate = self.config.learning_rate(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
         try:
             experience, metrics = self._sample(epoch, clock)
         except NonFiniteRewardError as error:
             save_failure(self.run, self.accelerator.process_index, epoch, error)
             raise
-        rate = self.config.learning_rate(epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         with clock("update"):
             metrics |= self.update.step(epoch, experience)
             if self.average:
                 self.average.update()
+        # Of all processes: each does the same work.
+        costs = {"unet_evaluations": self.policy.rows_evaluated - rows_before, "reward_queries": self._reward_queries}
+        metrics |= {name: float(value * self.accelerator.num_processes) for name, value in costs.items()}
         return metrics | {"learning_rate": rate} | clock.seconds
 
     def _sample(self, epoch: int, clock: "_Clock") -> tuple[Experience, dict[str, float]]:
@@ -222,23 +200,22 @@ class Trainer:
         trajectory = self.policy.empty_trajectory(size * batches, config.sample_guidance_scale)
         positions = torch.arange(batches * world * size).view(batches, world, size)[:, accelerator.process_index]
         with ThreadPoolExecutor(config.max_workers) as pool:
-            pending: list[Future] = []
+            score_later = self._score_without_graph
+            if config.async_reward_computation:
+                score_later = functools.partial(pool.submit, score_later)
+            score, score_later = self._counting(self._score), self._counting(score_later)
+            pending: list[Any] = []
             for number, indices in enumerate(positions.tolist()):
-                texts, start = [prompts[i] for i in indices], number * size
-                with clock("rollout"):
-                    seeds = [sample_seed(config.seed, epoch, i) for i in indices]
-                    self.update.rollout(texts, seeds, trajectory, start)
-                with clock("decode"), torch.no_grad():
-                    images = self.policy.decode(trajectory.latents[-1, start : start + size])
+                batch = SampledBatch(
+                    [prompts[i] for i in indices], [sample_seed(config.seed, epoch, i) for i in indices],
+                    trajectory, number * size, clock, score, score_later,
+                )
+                self.update.sample(batch)
+                pending.append(batch.scores)
                 if number == 0:
-                    self._save_grid(epoch, images, texts)
-                with clock("reward"):
-                    if config.async_reward_computation:
-                        pending.append(pool.submit(self._score, images, texts))
-                    else:
-                        pending.append(_done(self._score(images, texts)))
+                    self._save_grid(epoch, batch.images, batch.prompts)
             with clock("reward"):
-                scores = torch.cat([future.result() for future in pending])
+                scores = torch.cat([part.result() if isinstance(part, Future) else part for part in pending])
         scores = accelerator.gather(scores)
         # Gathering puts process after process; the prompt groups run batch after batch across the processes.
         scores = scores.view(world, batches, size, -1).transpose(0, 1).flatten(0, 2).cpu()
@@ -251,10 +228,20 @@ class Trainer:
             rewards = normalized_sum(scores[:, 1:], [reward.weight for reward in self.rewards.rewards], group)
         return Experience(trajectory, prompts, rewards, positions.flatten()), metrics
 
-    @torch.no_grad()
     def _score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         total, parts = self.rewards(images, prompts)
         return torch.stack([total, *parts.values()], dim=1)
+
+    def _counting(self, score: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(images: torch.Tensor, prompts: list[str]) -> Any:
+            self._reward_queries += len(prompts)
+            return score(images, prompts)
+
+        return counted
+
+    def _score_without_graph(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        with torch.no_grad():
+            return self._score(images, prompts)
 
     @contextlib.contextmanager
     def _best_weights(self) -> Iterator[None]:
@@ -350,12 +337,6 @@ class _Clock:
         yield
         key = f"seconds/{part}"
         self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - started
-
-
-def _done(value: Any) -> Future:
-    future: Future = Future()
-    future.set_result(value)
-    return future
 
 
 def _gather_rows(rows: list) -> list:

@@ -105,9 +105,9 @@ class DiffusionPolicy:
         timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
         inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
         self.rows_evaluated += len(inputs)
-        output = unet(
-            inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False
-        )[0].float()
+        output = at_least_float32(
+            unet(inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False)[0]
+        )
         if guidance_scale <= 1:
             return output
         negative, positive = output.chunk(2)
@@ -246,7 +246,7 @@ class DiffusionPolicy:
         """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w); saturated pixels pass gradients on."""
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         scaled = (latents / self.vae.config.scaling_factor + shift).to(self.vae.dtype)
-        return clamp_straight_through(self.vae.decode(scaled, return_dict=False)[0].float() * 0.5 + 0.5)
+        return clamp_straight_through(at_least_float32(self.vae.decode(scaled, return_dict=False)[0]) * 0.5 + 0.5)
 
     @contextlib.contextmanager
     def base_model(self) -> Iterator[None]:
@@ -262,6 +262,11 @@ class DiffusionPolicy:
         shape = (len(self.steps) + 1, *self.latent_shape)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(rows, dim=1).to(self.device)
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Half precision becomes float32; float32 and float64 stay."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _timesteps(steps: Sequence[DDIMStep], latents: torch.Tensor, guidance_scale: float) -> torch.Tensor:

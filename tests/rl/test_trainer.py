@@ -84,11 +84,34 @@ def test_run_folder_end_to_end(tiny_pipeline_folder, tmp_path):
         assert float(row["ratio_mean"]) == 1.0 and float(row["approx_kl"]) == 0.0
     assert float(rows[-1]["pictures"]) == 24
     assert rows[1]["eval/bright_reward"] and not rows[0]["eval/bright_reward"]
+    assert rows[1]["eval/alarm"] == "0" and rows[1]["eval/diversity"] and rows[1]["eval/similarity_to_base"]
     stored = json.loads((run / "summary.json").read_text())
-    assert stored == summary
+    assert stored == summary and stored["alarms"] == []
+    assert "Is the reward being hacked?" in (run / "report.html").read_text()
     assert {"reward_base", "reward_lora", "bright_base", "bright_lora", "bright_gain", "bright_gain_ci", "seconds",
             "guidance_base", "guidance_lora", "n_prompts", "epochs"} <= set(stored)
     StableDiffusionPipeline.from_pretrained(tiny_pipeline_folder, safety_checker=None).load_lora_weights(run)
+
+
+def test_the_alarm_of_a_hacked_run_reaches_log_summary_and_report(tiny_pipeline_folder, tmp_path, capsys):
+    """Redness is trained; what is held out is its opposite."""
+    run = tmp_path / "run"
+    trainer = make_trainer(
+        tiny_pipeline_folder, run, num_epochs=8, sample_batch_size=16, train_batch_size=16, sample_group_size=16,
+        train_learning_rate=2e-2, train_adam_weight_decay=0.0, train_step_weighting="sigma", eval_freq=2,
+        eval_freq_num_prompts=8, eval_freq_group_size=4,
+    )
+    opposite = RewardSet([Reward("paleness", lambda *batch: (-redness(*batch)[0], {}))])
+    trainer.panel.evaluator.eval_rewards = opposite
+    summary = trainer.train()
+    (entry,) = summary["alarms"]
+    assert entry["metrics"] == ["paleness"] and entry["epoch"] in (4, 6, 8)
+    logged = {int(row["step"]): row["eval/alarm"] for row in read_rows(run) if row["eval/alarm"]}
+    assert list(logged) == [2, 4, 6, 8]
+    assert all(value == str(int(epoch >= entry["epoch"])) for epoch, value in logged.items())
+    out = capsys.readouterr()
+    assert (out.out + out.err).count(f"ALARM at epoch {entry['epoch']}") == 1
+    assert "The reward may be being hacked" in (run / "report.html").read_text()
 
 
 def test_reward_rises(tiny_pipeline_folder, tmp_path):
@@ -135,6 +158,7 @@ def test_noise_is_of_seed_epoch_and_global_index(tiny_pipeline_folder, tmp_path)
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9, "lr_schedule": "cosine"},
+                                     {"eval_freq": 1, "eval_freq_num_prompts": 8},
                                      {"per_prompt_stat_tracking": True, "per_prompt_stat_tracking_min_count": 2}])
 def test_resumed_equals_uninterrupted_bit_for_bit(tiny_pipeline_folder, tmp_path, changes):
     changes = {"save_freq": 2, "num_epochs": 4} | changes

@@ -1,6 +1,6 @@
 """Time, memory and stored bytes of an epoch: our DDPO and TRL 0.23.1's, side by side. Rows go to speed.csv.
 
-TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.speed             # every case
+TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.speed             # every case that is not in the table
 TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.speed --dry       # a minute, nothing written
 
 FOLDER holds TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a live process
@@ -42,10 +42,10 @@ COMMON = {
 }  # fmt: skip
 CASES = (
     Case("20 steps, guidance 2", {"sample_num_steps": 20, "sample_guidance_scale": 2.0}, (1, 2, 5, 20)),
-    Case("50 steps, guidance 2", {"sample_num_steps": 50, "sample_guidance_scale": 2.0}),
+    Case("50 steps, guidance 2", {"sample_num_steps": 50, "sample_guidance_scale": 2.0}, (1, 2)),
     Case(
         "20 steps, guidance 2, trained without",
-        {"sample_num_steps": 20, "sample_guidance_scale": 2.0, "train_cfg": False},
+        {"sample_num_steps": 20, "sample_guidance_scale": 2.0, "train_cfg": False}, (1, 5),
     ),
     Case("20 steps, no guidance", {"sample_num_steps": 20, "sample_guidance_scale": 1.0}),
 )
@@ -112,6 +112,14 @@ def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
     return rows
 
 
+def read_rows() -> list[dict]:
+    """The rows of speed.csv."""
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def write_rows(rows: list[dict]) -> None:
     """Write speed.csv whole."""
 
@@ -141,8 +149,11 @@ def main() -> None:
     if arguments.dry:
         run_case(DRY, arguments.trl, repeats=2, warm_up=1)
         return
-    rows = []
+    rows = read_rows()
     for case in CASES:
+        if any(row["case"] == case.name for row in rows):
+            print(f"{case.name}: already in {RESULTS.name}")
+            continue
         rows += run_case(case, arguments.trl, arguments.repeats, arguments.warm_up)
         write_rows(rows)
 

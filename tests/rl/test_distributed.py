@@ -98,10 +98,12 @@ def weights(run, processes):
 
 
 def test_two_processes_equal_one(tiny_pipeline_folder, tmp_path):
-    one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder)
-    two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder)
+    evaluated = {"eval_freq": 1, "eval_freq_num_prompts": 9}
+    one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, **evaluated)
+    two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, **evaluated)
+    panel = [f"eval/{name}" for name in ("reward", "similarity_to_base", "colour_entropy", "diversity", "alarm")]
     for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "reward_std", "grad_norm", "pictures"):
+        for name in ("reward_mean", "reward_std", "grad_norm", "pictures", *panel):
             assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-4), name
     one_weights, two_weights = weights(one, 1), weights(two, 2)
     for name, tensor in one_weights.items():

@@ -95,15 +95,15 @@ def ended(child):
     return bool(found)
 
 
-def kill_at(child, moment, scratch_of):
-    """Kill after `moment` seconds, with `scratch_of` when a checkpoint is being written; False: it ended before."""
-    started, now = time.monotonic(), time.time_ns()
-    while time.monotonic() < started + moment or (scratch_of and not scratch_since(scratch_of, now)):
+def kill_when(child, may_kill, delay):
+    """Kill up to `delay` seconds after `may_kill()` comes true; False: the run ended before."""
+    killing = None
+    while killing is None or time.monotonic() < killing:
         if ended(child):
             return False
+        if killing is None and may_kill():
+            killing = time.monotonic() + random.uniform(0, delay)
         time.sleep(0.001)
-    if scratch_of:
-        time.sleep(random.uniform(0, 0.01))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return status == signal.SIGKILL
@@ -132,9 +132,14 @@ def experiment(folder):
     duration = time.monotonic() - started
     run, record = folder / "killed", []
     while len(record) < KILLS:
-        during_save = run / "checkpoints" if len(record) % 2 else None
-        before = time.time_ns()
-        killed = kill_at(fork_run(folder, "killed"), random.uniform(0, 0.8 * duration), during_save)
+        before, had = time.time_ns(), list_checkpoints(run)
+        # Not by the clock alone: on a busy machine a run would never come to its first checkpoint.
+        may_kill, delay = [
+            (lambda: True, 0.8 * duration),
+            (lambda since=before: scratch_since(run / "checkpoints", since), 0.01),
+            (lambda had=had: list_checkpoints(run) != had, 0.2 * duration),
+        ][len(record) % 3]
+        killed = kill_when(fork_run(folder, "killed"), may_kill, delay)
         whole = list_checkpoints(run)
         for checkpoint in whole:
             _, state = load_checkpoint(checkpoint)

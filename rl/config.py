@@ -140,6 +140,11 @@ class TrainConfig:
         [1.0, 3.0, 5.0], "evaluation", "Guidance scales tried; base and LoRA are each judged at their own best.",
         min_items=1, min=0,
     )
+    eval_lora_scales: list[float] = knob(
+        [], "evaluation",
+        "Strengths of the LoRA tried beside 1, at its best guidance, e.g. [0.25, 0.5, 0.75]: an over-optimised one is "
+        "often best below 1.", min=0,
+    )
     eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
     eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
     eval_freq_group_size: int = knob(

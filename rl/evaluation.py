@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from rl.bootstrap import bootstrap_interval
 from rl.file_writing import write_text, write_whole
+from rl.lora import scaled_lora
 from rl.policy import DiffusionPolicy, sample_seed
 from rl.reporting import to_picture
 from rl.reward_loading import RewardSet
@@ -99,18 +100,26 @@ class Evaluator:
         return Scores({name: rows[:, i + 1] for i, name in enumerate(["reward", *self.eval_rewards.names])})
 
     def compare(
-        self, count: int, guidance_scales: Sequence[float], progress: Callable[[int], Any] | None = None
+        self,
+        count: int,
+        guidance_scales: Sequence[float],
+        progress: Callable[[int], Any] | None = None,
+        lora_scales: Sequence[float] = (),
     ) -> "Comparison":
-        """Base and LoRA at every guidance scale."""
+        """Base and LoRA at every guidance scale; the LoRA at its best one with other strengths as well."""
         lora = {g: self.scores(count, g, progress) for g in guidance_scales}
         with self.policy.base_model():
             base = {g: self.scores(count, g, progress) for g in guidance_scales}
-        return Comparison(base, lora, self.metric, [self.prompt(i) for i in range(count)])
+        comparison = Comparison(base, lora, self.metric, [self.prompt(i) for i in range(count)])
+        for scale in sorted(set(lora_scales) - {1.0}):
+            with scaled_lora(self.policy.unet, scale):
+                comparison.scaled[scale] = self.scores(count, comparison.guidance_lora, progress)
+        return comparison
 
 
 @dataclass
 class Comparison:
-    """Scores of both sides by guidance scale, and what they say.
+    """Scores of both sides by guidance scale, and what they say; `scaled`: the LoRA's at other strengths than 1.
 
     Both sides are judged at the guidance scale that is best for them by `metric`, chosen on the same pictures that
     are reported: the choice is equally optimistic for both.
@@ -120,6 +129,7 @@ class Comparison:
     lora: dict[float, Scores]
     metric: str
     prompts: list[str]
+    scaled: dict[float, Scores] = field(default_factory=dict)
 
     @property
     def guidance_base(self) -> float:
@@ -137,6 +147,16 @@ class Comparison:
             {"model": model, "guidance": g} | {name: scores.mean(name) for name in scores.columns}
             for model, sides in (("base", self.base), ("lora", self.lora))
             for g, scores in sides.items()
+        ]
+
+    def lora_scales(self) -> list[dict[str, Any]]:
+        """One row a strength of the LoRA, all at its best guidance; empty where only 1 was tried."""
+        if not self.scaled:
+            return []
+        rows = self.scaled | {1.0: self.lora[self.guidance_lora]}
+        return [
+            {"scale": scale} | {name: scores.mean(name) for name in scores.columns}
+            for scale, scores in sorted(rows.items())
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -173,6 +193,9 @@ class Comparison:
             low, high = summary[f"{name}_gain_ci"]
             numbers = "".join(f"{summary[f'{name}_{part}']:>9.3f}" for part in ("base", "lora", "gain"))
             lines.append(f"{name:<16}{numbers}   [{low:+.3f}, {high:+.3f}]")
+        for row in self.lora_scales():
+            values = "  ".join(f"{short_name(name)} {value:.3f}" for name, value in row.items() if name != "scale")
+            lines.append(f"LoRA at strength {row['scale']:<5g} {values}")
         return "\n".join(lines)
 
     def base_and_lora(self) -> str:
@@ -212,6 +235,7 @@ def write_evaluation(run: Path, evaluator: Evaluator, comparison: Comparison, ex
         "guidance_base": comparison.guidance_base,
         "guidance_lora": comparison.guidance_lora,
         "sweep": comparison.sweep(),
+        "lora_scales": comparison.lora_scales(),
         "examples": rows,
     }
     write_text(run / "evaluation.json", json.dumps(record, indent=2))

@@ -1,7 +1,9 @@
 """The LoRA of a UNet: add, save, load. Files are diffusers' own, alpha in their header."""
 
+import contextlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,20 @@ def add_lora(unet: Any, *, rank: int, alpha: float, targets: list[str], seed: in
 def lora_parameters(unet: Any) -> list[torch.nn.Parameter]:
     """The trained parameters, in the module's order."""
     return [parameter for parameter in unet.parameters() if parameter.requires_grad]
+
+
+@contextlib.contextmanager
+def scaled_lora(unet: Any, factor: float) -> Iterator[None]:
+    """Inside, the LoRA acts with `factor` times its weight: 0 is the base model, 1 the LoRA as it is."""
+    layers = [module for module in unet.modules() if ADAPTER in getattr(module, "scaling", {})]
+    own = [layer.scaling[ADAPTER] for layer in layers]
+    for layer, scale in zip(layers, own, strict=True):
+        layer.scaling[ADAPTER] = scale * factor
+    try:
+        yield
+    finally:
+        for layer, scale in zip(layers, own, strict=True):
+            layer.scaling[ADAPTER] = scale
 
 
 def save_lora(unet: Any, pipeline_class: Any, folder: Path) -> Path:

@@ -45,6 +45,7 @@ def report_html(run_dir: Path, metrics: Metrics) -> str:
         panel_section(panel),
         _curves(metrics, panel=bool(panel)),
         _sweep(evaluation),
+        _lora_scales(evaluation),
         _sample_grids(run_dir),
         _config(config_text),
         _footnote(config, summary, evaluation),
@@ -241,6 +242,20 @@ def _sweep_chart(rows: Sequence[Mapping[str, Any]], name: str) -> str:
     if not any(math.isfinite(y) for line in lines for y in line.y):
         return ""
     return line_chart(lines, title=_short(name), x_label="guidance scale", y_label="mean over prompts")
+
+
+def _lora_scales(evaluation: Mapping[str, Any]) -> str:
+    rows = sorted(evaluation.get("lora_scales", []), key=lambda row: row["scale"])
+    if not rows:
+        return ""
+    charts = ""
+    for name in [name for name in rows[0] if name != "scale"]:
+        line = Line("LoRA", *zip(*((row["scale"], row[name]) for row in rows), strict=True), smooth=False)
+        charts += line_chart([line], title=_short(name), x_label="strength of the LoRA", y_label="mean over prompts")
+    return (
+        "<section><h2>Strength of the LoRA</h2><p class='note'>At its best guidance. A held-out reward that is higher "
+        f"below 1 says that the LoRA has gone too far.</p><div class='charts'>{charts}</div></section>"
+    )
 
 
 def _short(name: str) -> str:

@@ -171,11 +171,15 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
         raise ValueError(f"{field}: expected a number after '=' in {spec!r}, got {weight_text!r}.") from None
     if source.startswith("hyperalign:"):
         from reward import HyperAlignReward
-        from reward.trl_adapters import alignprop_reward, ddpo_reward
 
         folder = source.removeprefix("hyperalign:")
         model = HyperAlignReward.from_pretrained(resolve(folder), device=device)
-        function = alignprop_reward(model) if keep_graph else ddpo_reward(model)
+        if keep_graph:
+            from reward.trl_adapters import alignprop_reward
+
+            function = alignprop_reward(model)
+        else:
+            function = model.ddpo()
         return Reward(re.split(r"[:/\\]", folder.rstrip("/\\"))[-1], function, weight)
     if source.startswith("aesthetic:"):
         from rl.aesthetic_reward import DEFAULT_BACKBONE, AestheticReward

@@ -316,9 +316,12 @@ class Trainer:
 
     def _compare(self) -> dict[str, Any]:
         config, main = self.config, self.accelerator.is_main_process
-        total = 2 * len(config.eval_guidance_scales) * config.eval_num_prompts // self.accelerator.num_processes
+        sweeps = 2 * len(config.eval_guidance_scales) + len(set(config.eval_lora_scales) - {1.0})
+        total = sweeps * config.eval_num_prompts // self.accelerator.num_processes
         with tqdm(total=total, desc="evaluation", unit="picture", disable=not main) as bar:
-            comparison = self.evaluator.compare(config.eval_num_prompts, config.eval_guidance_scales, bar.update)
+            comparison = self.evaluator.compare(
+                config.eval_num_prompts, config.eval_guidance_scales, bar.update, config.eval_lora_scales
+            )
         if main:
             write_evaluation(self.run, self.evaluator, comparison)
             tqdm.write(comparison.table())

@@ -9,15 +9,17 @@ import pytest
 import torch
 import yaml
 
-from rl.config import DDPOConfig
+from rl.config import DDPOConfig, DirectConfig
 from rl.config_loading import load_config
 from rl.ddpo_update import DDPOUpdate
+from rl.direct_update import DirectUpdate
 from rl.prompts import load_prompts
 from rl.reward_loading import Reward, RewardSet
 from rl.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
-DDPO_RECIPES = sorted((ROOT / "configs").glob("ddpo_*.yaml"))
+RECIPES = sorted((ROOT / "configs").glob("*.yaml"))
+TRAINERS = {"ddpo": (DDPOConfig, DDPOUpdate), "draft": (DirectConfig, DirectUpdate)}
 LAUNCHER = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file"]
 LAUNCHER.append("configs/accelerate/one_process.yaml")
 
@@ -25,7 +27,7 @@ LAUNCHER.append("configs/accelerate/one_process.yaml")
 SMALL = {
     "resolution": "16", "mixed_precision": "no", "num_epochs": "1", "num_threads": "1", "log_with": "none",
     "sample_num_steps": "3", "sample_batch_size": "4", "sample_num_batches_per_epoch": "2", "sample_group_size": "4",
-    "train_batch_size": "4", "train_gradient_accumulation_steps": "1", "lora_rank": "2",
+    "train_gradient_accumulation_steps": "1", "lora_rank": "2",
     "eval_num_prompts": "4", "eval_freq": "1", "eval_freq_num_prompts": "2", "eval_batch_size": "2",
 }  # fmt: skip
 
@@ -36,14 +38,17 @@ def brightness(images, prompts, metadata):
 
 
 def test_there_are_recipes_and_each_is_tested():
-    assert DDPO_RECIPES
-    assert sorted((ROOT / "configs").glob("*.yaml")) == DDPO_RECIPES
+    assert {path.name.partition("_")[0] for path in RECIPES} == set(TRAINERS)
 
 
-@pytest.mark.parametrize("path", DDPO_RECIPES, ids=lambda path: path.name)
+def trainer_of(path):
+    return TRAINERS[path.name.partition("_")[0]]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_the_recipe_itself_is_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    config = load_config(DDPOConfig, ["--config", str(path)])
+    config = load_config(trainer_of(path)[0], ["--config", str(path)])
     assert config.check_groups(num_processes=1) >= 2
     train, held_out = load_prompts(config.prompts), load_prompts(config.eval_prompts)
     assert len(train) >= config.check_groups(num_processes=1)
@@ -52,17 +57,19 @@ def test_the_recipe_itself_is_valid(path, monkeypatch):
         assert spec.startswith("hyperalign:") and float(spec.partition("=")[2] or "1") > 0
 
 
-@pytest.mark.parametrize("path", DDPO_RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_one_step_of_the_recipe(path, request, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     tiny_pipeline = request.getfixturevalue("tiny_sdxl" if "sdxl" in path.name else "tiny_pipeline")
-    overrides = [text for name, value in SMALL.items() for text in (f"--{name}", value)]
+    config_class, update_class = trainer_of(path)
+    own = {"train_batch_size": "4"} if update_class is DDPOUpdate else {}
+    overrides = [text for name, value in (SMALL | own).items() for text in (f"--{name}", value)]
     run = tmp_path / "run"
-    config = load_config(DDPOConfig, ["--config", str(path), "--output_dir", str(run), *overrides])
-    rewards = RewardSet([Reward("brightness", brightness)])
+    config = load_config(config_class, ["--config", str(path), "--output_dir", str(run), *overrides])
+    rewards = RewardSet([Reward("brightness", brightness)], keep_graph=update_class.needs_gradients)
     before = {name: weight.clone() for name, weight in tiny_pipeline.unet.state_dict().items()}
     trainer = Trainer(
-        config, tiny_pipeline, rewards, load_prompts(config.prompts), DDPOUpdate,
+        config, tiny_pipeline, rewards, load_prompts(config.prompts), update_class,
         eval_rewards=rewards, eval_prompts=load_prompts(config.eval_prompts),
     )  # fmt: skip
     summary = trainer.train()

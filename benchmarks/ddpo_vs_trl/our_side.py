@@ -10,7 +10,8 @@ from rl.config import DDPOConfig
 from rl.config_loading import load_config
 from rl.ddpo_train import resolve_packaged
 from rl.ddpo_update import DDPOUpdate
-from rl.trainer import Experience, Trainer
+from rl.experience import Experience
+from rl.trainer import Trainer
 
 TRL_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 

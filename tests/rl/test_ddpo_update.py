@@ -1,3 +1,4 @@
+import contextlib
 import copy
 
 import pytest
@@ -13,9 +14,9 @@ from rl.ddpo_update import (
     step_weights,
     trained_steps,
 )
+from rl.experience import Experience, SampledBatch
 from rl.lora import add_lora
 from rl.policy import DiffusionPolicy, sample_seed
-from rl.trainer import Experience
 from tests.conftest import build_tiny_pipeline
 
 PROMPTS = ["a red circle"] * 4 + ["a blue square"] * 4
@@ -39,7 +40,11 @@ def make_update(pipeline, learning_rate=1e-3, **changes):
 
 def make_experience(update, rewards):
     trajectory = update.policy.empty_trajectory(8, update.config.sample_guidance_scale)
-    update.rollout(PROMPTS, [sample_seed(0, 0, i) for i in range(8)], trajectory, 0)
+    seeds = [sample_seed(0, 0, i) for i in range(8)]
+    batch = SampledBatch(
+        PROMPTS, seeds, trajectory, 0, lambda part: contextlib.nullcontext(), None, lambda images, prompts: images
+    )
+    update.sample(batch)
     return Experience(trajectory, PROMPTS, torch.tensor(rewards), torch.arange(8))
 
 

@@ -99,7 +99,9 @@ def test_gradient_agrees_with_finite_differences_in_float64(tiny_pipeline):
     # The clamp's gradient is not the clamp's: keep every pixel inside.
     with torch.no_grad():
         tiny_pipeline.vae.decoder.conv_out.weight.mul_(0.1)
-    found, _ = gradients(update)
+    batch = make_batch(update)
+    batch.trajectory.latents = batch.trajectory.latents.double()
+    found, _ = gradients(update, batch)
     directions = [torch.randn(p.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(i))
                   for i, p in enumerate(update.parameters)]  # fmt: skip
     expected = sum((gradient * direction).sum() for gradient, direction in zip(found, directions, strict=True)).item()
@@ -146,6 +148,7 @@ def test_refl_draws_its_step_in_the_window(tiny_pipeline):
 
 
 def test_alignprop_draws_once_a_trajectory(tiny_pipeline):
+    plain = copy.deepcopy(tiny_pipeline)
     update = make_update(tiny_pipeline, steps=4, method="alignprop")
     seen = set()
     for seed in range(12):
@@ -153,15 +156,9 @@ def test_alignprop_draws_once_a_trajectory(tiny_pipeline):
         found, _ = gradients(update, make_batch(update, seeds=seeds))
         depth = int(update.step(0, None)["backprop_steps"])
         seen.add(depth)
-        reference = make_update(copy.deepcopy(tiny_pipeline_of(update)), steps=4, backprop_steps=depth)
+        reference = make_update(copy.deepcopy(plain), steps=4, backprop_steps=depth)
         assert_close(found, gradients(reference, make_batch(reference, seeds=seeds))[0])
     assert seen == {1, 2, 3, 4}
-
-
-def tiny_pipeline_of(update):
-    pipeline = copy.deepcopy(update.policy.pipeline)
-    pipeline.unet.delete_adapters("default") if hasattr(pipeline.unet, "delete_adapters") else None
-    return pipeline
 
 
 def test_draft_lv_is_the_mean_over_its_copies(tiny_pipeline):
@@ -284,7 +281,12 @@ def test_kl_penalty_holds_the_policy_back(tiny_pipeline):
 
 def test_the_reward_sees_the_augmented_view_and_the_grid_the_picture(tiny_pipeline):
     update, seen = make_update(tiny_pipeline, reward_augmentation=0.2), []
-    batch = make_batch(update, reward=lambda images, prompts, metadata: (seen.append(images), colour(images, prompts, ()))[1])
+
+    def watched(images, prompts, metadata):
+        seen.append(images)
+        return colour(images, prompts, metadata)
+
+    batch = make_batch(update, reward=watched)
     update.sample(batch)
     assert not torch.equal(seen[0], batch.images) and batch.images.min() >= 0 and batch.images.max() <= 1
 

@@ -122,3 +122,17 @@ def test_a_held_out_reward_may_not_be_called_reward(evaluator):
         Evaluator(
             evaluator.policy, evaluator.rewards, RewardSet([Reward("reward", red)]), ["x"], seed=0, batch_size=2
         )
+
+
+def test_strengths_of_the_lora_at_its_best_guidance(evaluator):
+    counted = []
+    comparison = evaluator.compare(4, [1.0, 3.0], counted.append, lora_scales=[0.5, 0.0, 1.0])
+    assert sum(counted) == 4 * (2 * 2 + 2)
+    rows = {row["scale"]: row["reward"] for row in comparison.lora_scales()}
+    assert list(rows) == [0.0, 0.5, 1.0]
+    assert rows[1.0] == comparison.lora[comparison.guidance_lora].mean("reward")
+    with evaluator.policy.base_model():
+        base = evaluator.scores(4, comparison.guidance_lora).mean("reward")
+    assert rows[0.0] == pytest.approx(base, abs=1e-5) and rows[0.5] not in (rows[0.0], rows[1.0])
+    assert "LoRA at strength 0.5" in comparison.table()
+    assert evaluator.compare(2, [1.0]).lora_scales() == []

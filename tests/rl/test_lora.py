@@ -5,7 +5,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
-from rl.lora import ADAPTER, add_lora, load_lora, save_lora
+from rl.lora import ADAPTER, add_lora, load_lora, save_lora, scaled_lora
 from rl.policy import DiffusionPolicy
 
 
@@ -97,3 +97,22 @@ def test_another_lora_is_refused(tiny_pipeline, tiny_pipeline_folder, tmp_path, 
 def test_missing_weights(tiny_pipeline, tmp_path):
     with pytest.raises(FileNotFoundError, match="pytorch_lora_weights"):
         load_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
+
+
+def test_scaled_lora_is_0_the_base_model_and_1_the_lora(tiny_pipeline):
+    policy = DiffusionPolicy(tiny_pipeline, num_steps=2)
+    with_lora(tiny_pipeline)
+
+    def picture():
+        return policy.rollout(["a red circle"], [0], 1.0).latents[-1]
+
+    whole = picture()
+    with policy.base_model():
+        base = picture()
+    found = {}
+    for factor in (0.0, 0.5, 1.0):
+        with scaled_lora(tiny_pipeline.unet, factor):
+            found[factor] = picture()
+    assert torch.equal(found[1.0], whole) and torch.equal(picture(), whole)
+    torch.testing.assert_close(found[0.0], base, rtol=0, atol=1e-6)
+    assert not torch.equal(found[0.5], whole) and (found[0.5] - base).norm() < (whole - base).norm()

@@ -102,3 +102,9 @@ def test_normalized_sum_gives_rewards_of_any_scale_an_equal_say():
 def test_normalized_sum_of_a_constant_reward_is_0():
     parts = torch.tensor([[0.1, 5.0], [0.1, 7.0]])
     assert normalized_sum(parts, [100.0, 1.0], 2).tolist() == [-1.0, 1.0]
+
+
+def test_min_is_the_smallest_weighted_reward(module):
+    specs = ["reward_source:red=2", "reward_source:length=0.5"]
+    total, parts = load_rewards(specs, aggregation="min")(IMAGES, PROMPTS)
+    assert torch.equal(total, torch.minimum(2 * parts["red"], 0.5 * parts["length"]))

@@ -150,8 +150,8 @@ def test_batches_do_not_change_the_run(tiny_pipeline_folder, tmp_path):
 
 def test_noise_is_of_seed_epoch_and_global_index(tiny_pipeline_folder, tmp_path):
     trainer = make_trainer(tiny_pipeline_folder, tmp_path / "run", num_epochs=2, seed=5)
-    seen, rollout = [], trainer.update.rollout
-    trainer.update.rollout = lambda prompts, seeds, *rest: (seen.extend(seeds), rollout(prompts, seeds, *rest))
+    seen, sample = [], trainer.update.sample
+    trainer.update.sample = lambda batch: (seen.extend(batch.seeds), sample(batch))
     trainer.train()
     assert seen == [sample_seed(5, epoch, index) for epoch in range(2) for index in range(8)]
     assert len(set(seen)) == 16

@@ -55,7 +55,7 @@ class TrainConfig:
     torch_compile: bool = knob(
         False, "run",
         "Compile the UNet with torch.compile: minutes at the start, faster steps. Its rounding differs with and "
-        "without gradients, so ratios before the first update are 1 up to about 1e-5 and not exactly.",
+        "without gradients, so ratios before the first update are near 1 and not exactly 1; watch ratio_mean.",
     )
     allow_tf32: bool = knob(True, "run", "Allow TF32 matrix products on Ampere and later.")
     push_to_hub: bool = knob(False, "run", "TRL's field; not offered here, export the LoRA instead.")

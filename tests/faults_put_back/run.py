@@ -8,6 +8,7 @@ say what the fault does. It counts as stale unless what it replaces occurs exact
 """
 
 import os
+import queue
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ ROOT = FOLDER.parents[1]
 LEFT_OUT = (".git", ".venv", "venv", "runs", "models", "build", "dist", "__pycache__", "*.egg-info", ".*_cache")
 # One test takes seconds; one that hangs on a fault has not caught it.
 TIMEOUT = 600
+# Every test has one thread.
+WORKERS = min(os.cpu_count() or 1, 4)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,15 @@ def put_back(fault: Fault, root: Path) -> tuple[str, str]:
     return {0: "SURVIVED", 1: "caught"}.get(code, "BROKEN"), output
 
 
+def timed(fault: Fault, trees: "queue.SimpleQueue[Path]") -> tuple[Fault, str, str, float]:
+    """`put_back` in a tree that nobody else works in, with the seconds it took."""
+    root, started = trees.get(), time.monotonic()
+    try:
+        return fault, *put_back(fault, root), time.monotonic() - started
+    finally:
+        trees.put(root)
+
+
 def main(words: Sequence[str]) -> int:
     """Run the chosen faults; 0 if every one is caught."""
     chosen = faults(words)
@@ -135,9 +148,13 @@ def main(words: Sequence[str]) -> int:
         print(f"no patch in {FOLDER.name}/ has a name with one of {list(words)}", file=sys.stderr)
         return 2
     escaped = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch) / "tree"
-        shutil.copytree(ROOT, root, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(WORKERS) as pool:
+        # A tree a worker: each test sees its own fault alone.
+        trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(WORKERS):
+            trees.put(Path(scratch) / f"tree{number}")
+            shutil.copytree(ROOT, Path(scratch) / f"tree{number}", ignore=shutil.ignore_patterns(*LEFT_OUT))
+        root = Path(scratch) / "tree0"
         tests = sorted({fault.test for fault in chosen})
         print(f"{len(tests)} tests without a fault ...", flush=True)
         code, output = run_tests(root, tests)
@@ -146,10 +163,8 @@ def main(words: Sequence[str]) -> int:
             print("a named test does not pass without its fault", file=sys.stderr)
             return 2
         width = max(len(fault.name) for fault in chosen)
-        for fault in chosen:
-            started = time.monotonic()
-            verdict, output = put_back(fault, root)
-            print(f"{verdict:9} {fault.name:{width}} {time.monotonic() - started:5.0f} s  {fault.test}", flush=True)
+        for fault, verdict, output, seconds in pool.map(lambda fault: timed(fault, trees), chosen):
+            print(f"{verdict:9} {fault.name:{width}} {seconds:5.0f} s  {fault.test}", flush=True)
             if verdict != "caught":
                 escaped += 1
                 print(output[-2000:])

@@ -164,7 +164,9 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
             # A checkpoint's LoRA is what training goes on with; the average lies beside it.
             weights = _averaged(weights, tensors, config, base_folder)
     else:
-        epochs, averaged = read_json(folder / "summary.json").get("epochs"), bool(settings.get("ema_decay"))
+        summary, averaged = read_json(folder / "summary.json"), bool(settings.get("ema_decay"))
+        # After an early stop the run's LoRA is that of its best evaluation, not of its last epoch.
+        epochs = summary.get("best_epoch", summary.get("epochs"))
     record = TrainingRecord(
         base_model=base_model or published_name(settings["model"]),
         prompts=published_name(settings.get("prompts") or ""),

@@ -187,26 +187,6 @@ class DiffusionPolicy:
         output = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
         return log_prob(step, step_mean(step, output, latents), next_latents)
 
-    def log_probs(
-        self,
-        indices: Sequence[int],
-        latents: torch.Tensor,
-        next_latents: torch.Tensor,
-        conditioning: Conditioning,
-        guidance_scale: float,
-    ) -> torch.Tensor:
-        """(K,N): `log_prob` of K steps in one forward pass of K * N rows, as much faster as memory allows.
-
-        Args:
-            indices: the K steps.
-            latents: (K,N,C,H,W).
-            next_latents: (K,N,C,H,W).
-            conditioning: that of the N prompts, K times over.
-            guidance_scale: see `predict`.
-        """
-        means = self.means(indices, latents, conditioning, guidance_scale)
-        return torch.stack([log_prob(self.steps[i], means[k], next_latents[k]) for k, i in enumerate(indices)])
-
     def means(
         self,
         indices: Sequence[int],
@@ -215,7 +195,15 @@ class DiffusionPolicy:
         guidance_scale: float,
         unet: Any = None,
     ) -> torch.Tensor:
-        """(K,N,C,H,W): where K steps lead from `latents` without their noise; arguments as for `log_probs`."""
+        """(K,N,C,H,W): where K steps lead from `latents` without their noise, in one forward pass of K * N rows.
+
+        Args:
+            indices: the K steps.
+            latents: (K,N,C,H,W).
+            conditioning: that of the N prompts, K times over.
+            guidance_scale: see `predict`.
+            unet: None: the one that gradients flow through.
+        """
         unet = unet or self.trained_unet
         steps = [self.steps[index] for index in indices]
         # One step is asked for as the rollout does, so that it rounds as the rollout did.

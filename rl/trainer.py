@@ -105,6 +105,11 @@ class Trainer:
             self.evaluator, num_prompts=config.eval_freq_num_prompts, group_size=config.eval_freq_group_size,
             guidance_scale=config.sample_guidance_scale,
         ) if config.eval_freq else None
+        if config.early_stop_on_alarm and not self.evaluator.eval_rewards.names:
+            raise ValueError(
+                "early_stop_on_alarm: expected at least one of eval_rewards, got none. The best weights would be those "
+                "that the hacked reward itself likes best; name a held-out reward to judge them by."
+            )
         self.early_stop = EarlyStop(self.lora, config.early_stop_patience, on_alarm=config.early_stop_on_alarm)
         self.run = Path(config.output_dir)
         self.epoch = 0

@@ -9,7 +9,6 @@ pipeline, HyperAlign reward, batches, fp32, LoRA (rank 4 on attention), optimise
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rl.file_writing import write_whole
+from benchmarks.results_file import read_rows, short, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("speed.csv")
@@ -105,35 +104,11 @@ def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
                     continue
                 head = {"case": case.name, "side": worker.side, "steps_per_pass": worker.steps_per_pass}
                 rows.append(head | {"repeat": repeat} | record)
-                print(*(f"{key} {_short(value)}" for key, value in rows[-1].items()), sep="  ", flush=True)
+                print(*(f"{key} {short(value)}" for key, value in rows[-1].items()), sep="  ", flush=True)
     finally:
         for worker in workers:
             worker.close()
     return rows
-
-
-def read_rows() -> list[dict]:
-    """The rows of speed.csv."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(rows: list[dict]) -> None:
-    """Write speed.csv whole."""
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _short(row.get(key, "")) for key in COLUMNS} for row in rows)
-
-    write_whole(RESULTS, write)
-
-
-def _short(value: object) -> object:
-    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 def main() -> None:
@@ -149,13 +124,13 @@ def main() -> None:
     if arguments.dry:
         run_case(DRY, arguments.trl, repeats=2, warm_up=1)
         return
-    rows = read_rows()
+    rows = read_rows(RESULTS)
     for case in CASES:
         if any(row["case"] == case.name for row in rows):
             print(f"{case.name}: already in {RESULTS.name}")
             continue
         rows += run_case(case, arguments.trl, arguments.repeats, arguments.warm_up)
-        write_rows(rows)
+        write_rows(RESULTS, COLUMNS, rows)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ python -m benchmarks.ddpo_vs_trl.tables [--write]
 """
 
 import argparse
-import csv
 from pathlib import Path
 from statistics import median
 
+from benchmarks.results_file import read_rows
 from rl.file_writing import write_text
 
 FOLDER = Path(__file__).parent
@@ -119,15 +119,6 @@ def _first(rows: list[dict], case: str) -> int:
     return next(i for i, row in enumerate(rows) if row["case"] == case)
 
 
-def read(name: str) -> list[dict]:
-    """Rows of a CSV of this folder; none where it is not there yet."""
-    path = FOLDER / name
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def put(text: str, name: str, table: str) -> str:
     """`text` with `table` between `<!-- name -->` and the next `<!-- end -->`."""
     start = f"<!-- {name} -->\n"
@@ -145,7 +136,7 @@ def main() -> None:
     arguments = parser.parse_args()
     text = README.read_text(encoding="utf-8")
     for name, make in (("speed.csv", speed_table), ("time_to_reward.csv", reward_table)):
-        rows = read(f"{name}")
+        rows = read_rows(FOLDER / name)
         if not rows:
             print(f"{name}: not there yet")
             continue

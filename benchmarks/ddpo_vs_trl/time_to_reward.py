@@ -13,7 +13,6 @@ is not repeated when its rows are there.
 
 import argparse
 import contextlib
-import csv
 import json
 import os
 import subprocess
@@ -26,9 +25,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from benchmarks.ddpo_vs_trl.our_side import TRL_TARGETS, recipe
+from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
 from rl.evaluation import Evaluator
-from rl.file_writing import write_whole
 from rl.lora import add_lora, load_lora
 from rl.policy import DiffusionPolicy
 from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet
@@ -133,7 +132,7 @@ class Bench:
 
     def run(self, side: str, setting: str, settings: dict, seed: int, budget: float) -> None:
         """Train once and add its rows, unless they are there."""
-        head = {"side": side, "setting": setting, "seed": seed, "budget": budget}
+        head = {"side": side, "setting": setting, "seed": seed, "budget": str(budget)}
         if any(all(row[key] == str(value) for key, value in head.items()) for row in read_rows(self.results)):
             return
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
@@ -152,7 +151,8 @@ class Bench:
             rows = [head | {"seconds": 0.0, "cpu_seconds": 0.0, "epochs": 0} | self.base]
             for mark in sorted(Path(folder).glob("mark_*/mark.json")):
                 rows.append(head | json.loads(mark.read_text()) | self.judge.scores(side, mark.parent))
-        write_rows(self.results, [*read_rows(self.results), *rows])
+        rows = [row | {"guidance": str(row["guidance"])} for row in rows]
+        write_rows(self.results, COLUMNS, [*read_rows(self.results), *rows])
         best = max(rows, key=lambda row: row["reward"])
         print(
             f"{side:<5} {setting:<58} seed {seed}: base {rows[0]['reward']:.4f}, best {best['reward']:.4f} at "
@@ -168,30 +168,6 @@ def best_setting(rows: list[dict], budget: float) -> dict:
         if row["side"] == "trl" and row["seed"] == "0" and row["budget"] == str(budget):
             reached[row["setting"]] = max(reached.get(row["setting"], -1e9), float(row["reward"]))
     return max(SWEEP, key=lambda setting: reached.get(name_of(setting), -1e9))
-
-
-def read_rows(results: Path) -> list[dict]:
-    """Rows of a results file."""
-    if not results.exists():
-        return []
-    with results.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(results: Path, rows: list[dict]) -> None:
-    """Write a results file whole."""
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows({key: _short(key, row[key]) for key in COLUMNS} for row in rows)
-
-    write_whole(results, write)
-
-
-def _short(key: str, value: object) -> object:
-    return f"{value:.4f}" if isinstance(value, float) and key not in ("budget", "guidance") else value
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ What follows ``--`` goes to rl/ddpo_train.py. A run is not repeated when its row
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -17,6 +16,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# A script's own folder comes first on the path, not the one that holds the packages.
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+
 RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = (
     "name", "seed", "overrides", "epochs", "train_seconds", "seconds", "n_prompts", "reward_base", "reward_lora",
@@ -34,13 +38,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
-        rows = read_rows()
+        rows = read_rows(RESULTS)
         if any(row["name"] == arguments.name and row["seed"] == str(seed) for row in rows):
             print(f"{arguments.name} seed {seed}: already in {RESULTS.name}")
             continue
         row = {"name": arguments.name, "seed": seed, "overrides": " ".join(arguments.overrides)}
         row |= run(arguments.name, seed, arguments.overrides, arguments.keep)
-        write_rows([*read_rows(), row])
+        write_rows(RESULTS, COLUMNS, [*read_rows(RESULTS), row])
         print(json.dumps(row, indent=2), flush=True)
 
 
@@ -55,29 +59,6 @@ def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
     low, high = summary.pop("oracle_gain_ci")
     summary |= {"oracle_gain_low": low, "oracle_gain_high": high}
     return {key: summary[key] for key in COLUMNS if key in summary}
-
-
-def read_rows() -> list[dict]:
-    """The rows of results.csv."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(rows: list[dict]) -> None:
-    """Writes results.csv whole."""
-    partial = RESULTS.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _short(row.get(key, "")) for key in COLUMNS})
-    os.replace(partial, RESULTS)
-
-
-def _short(value):
-    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

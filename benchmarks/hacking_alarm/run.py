@@ -9,7 +9,6 @@ there.
 """
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -18,6 +17,11 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# A script's own folder comes first on the path, not the one that holds the packages.
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+
 RESULTS = Path(__file__).with_name("results.csv")
 # Epochs alone decide where a run ends, and the last evaluation's pictures are the result: both sides' best guidance
 # scales, which the comparison at the end looks for, have no part in the alarm.
@@ -44,13 +48,13 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = " ".join(arguments.overrides)
     for seed in arguments.seeds:
-        known = [(row["name"], row["seed"], row["overrides"]) for row in read_rows()]
+        known = [(row["name"], row["seed"], row["overrides"]) for row in read_rows(RESULTS)]
         if (arguments.name, str(seed), overrides) in known:
             print(f"{arguments.name} seed {seed}: already in {RESULTS.name}")
             continue
         row = {"name": arguments.name, "seed": seed, "overrides": overrides}
         row |= run(arguments.name, seed, arguments.overrides, arguments.keep)
-        write_rows([*read_rows(), row])
+        write_rows(RESULTS, COLUMNS, [*read_rows(RESULTS), row])
         print(json.dumps(row, indent=2), flush=True)
 
 
@@ -79,29 +83,6 @@ def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
         "oracle_change_high": oracle["interval"][1],
         "seconds": summary["seconds"],
     }
-
-
-def read_rows() -> list[dict]:
-    """The rows of results.csv."""
-    if not RESULTS.exists():
-        return []
-    with RESULTS.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(rows: list[dict]) -> None:
-    """Writes results.csv whole."""
-    partial = RESULTS.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _short(row.get(key, "")) for key in COLUMNS})
-    os.replace(partial, RESULTS)
-
-
-def _short(value):
-    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

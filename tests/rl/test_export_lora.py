@@ -177,6 +177,14 @@ def test_a_checkpoint_gives_its_moving_average_not_the_last_step(either, tmp_pat
     torch.testing.assert_close(picture(plain), either["raw"], **CLOSE)
 
 
+def test_after_an_early_stop_the_header_names_the_epoch_of_the_weights(copy_of_run, tmp_path):
+    path = copy_of_run / "summary.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"best_epoch": 1}))
+    with safe_open(export_lora(copy_of_run, "diffusers", tmp_path / "red", license="other") / WEIGHTS, "pt") as file:
+        header = file.metadata()
+    assert (header["hyperalign.epochs"], header["hyperalign.optimizer_steps"]) == ("1", "1")
+
+
 def test_header_and_card_say_where_it_comes_from(trained, tmp_path):
     out = export_lora(
         trained["run"], "diffusers", tmp_path / "red", license="creativeml-openrail-m", base_model="owner/base"

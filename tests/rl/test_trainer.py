@@ -317,3 +317,9 @@ def test_normalised_rewards_give_the_update_both_rewards_alike(tiny_pipeline_fol
         )
     assert seen["plain"].std() > 0.1
     torch.testing.assert_close(seen["plain"], seen["huge"], rtol=0, atol=1e-2)
+
+
+def test_stopping_on_an_alarm_needs_another_judge_than_the_hacked_reward(tiny_pipeline, tmp_path):
+    config = DDPOConfig(output_dir=str(tmp_path / "run"), early_stop_on_alarm=True, eval_freq=1, log_with=None)
+    with pytest.raises(ValueError, match="early_stop_on_alarm: expected at least one of eval_rewards"):
+        Trainer(config, tiny_pipeline, RewardSet([Reward("redness", redness)]), PROMPTS, DDPOUpdate)

@@ -6,12 +6,14 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
+from rl.clamping import clamp_straight_through
+
 
 def random_views(images: torch.Tensor, strength: float, seeds: Sequence[int]) -> torch.Tensor:
     """Crop each picture to a random window, back to full size, and add noise.
 
     The window's side is 1 - u of the picture's, u uniform in [0, strength], at a random place; the noise has standard
-    deviation `strength` and passes gradients on where it leaves [0,1].
+    deviation `strength`. Values that leave [0,1] are clamped, as a reward expects; gradients pass the clamp.
 
     Args:
         images: (N,3,H,W) in [0,1].
@@ -19,7 +21,7 @@ def random_views(images: torch.Tensor, strength: float, seeds: Sequence[int]) ->
         seeds: N; a view is a function of its seed alone.
 
     Returns:
-        (N,3,H,W), about [0,1].
+        (N,3,H,W) in [0,1].
 
     Example:
         >>> random_views(torch.rand(2, 3, 64, 64), 0.1, [0, 1]).shape
@@ -38,4 +40,4 @@ def random_views(images: torch.Tensor, strength: float, seeds: Sequence[int]) ->
         view = interpolate(window, (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
         noise = torch.from_numpy(random.standard_normal(view.shape, dtype=np.float32)).to(view.device)
         views.append(view + strength * noise)
-    return torch.stack(views)
+    return clamp_straight_through(torch.stack(views))

@@ -4,11 +4,11 @@ python -m benchmarks.direct.run --methods draft-all refl draft-1 draft-2 draft-l
 python -m benchmarks.direct.chart
 
 Every run saves its LoRA on the way; they are judged afterwards, which costs no training time: the same held-out prompts
-and seeds for all, each at its own best guidance. A run is not repeated when its rows are there.
+and seeds for all, at the guidance that was trained with; the base model and the last LoRA also at each one's own best
+guidance. A run is not repeated when its rows are there.
 """
 
 import argparse
-import csv
 import os
 import subprocess
 import sys
@@ -18,10 +18,10 @@ from pathlib import Path
 from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
+from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
 from rl.checkpoints import list_checkpoints
 from rl.evaluation import Evaluator
-from rl.file_writing import write_whole
 from rl.lora import add_lora, load_lora
 from rl.policy import DiffusionPolicy
 from rl.reporting import read_metrics
@@ -33,12 +33,12 @@ from tinyworld.scenes import heldout_prompts
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = Path(__file__).with_name("curves.csv")
 COLUMNS = (
-    "method", "seed", "overrides", "epoch", "reward_queries", "unet_evaluations", "train_seconds", "guidance", "reward",
-    "oracle",
+    "name", "method", "seed", "overrides", "epoch", "reward_queries", "unet_evaluations", "train_seconds", "reward",
+    "oracle", "best_guidance", "best_reward", "best_oracle",
 )  # fmt: skip
-# What differs from the packaged recipes, and how often a LoRA is saved.
+# What differs from the packaged recipes.
 METHODS = {
-    "ddpo": ("rl.ddpo_train", ["--max_train_seconds", "0", "--save_freq", "14"]),
+    "ddpo": ("rl.ddpo_train", ["--max_train_seconds", "0", "--save_freq", "20"]),
     "draft-all": ("rl.direct_train", ["--method", "draft", "--backprop_steps", "0"]),
     "draft-1": ("rl.direct_train", ["--method", "draft", "--backprop_steps", "1"]),
     "draft-2": ("rl.direct_train", ["--method", "draft", "--backprop_steps", "2"]),
@@ -46,34 +46,38 @@ METHODS = {
     "refl": ("rl.direct_train", ["--method", "refl"]),
     "alignprop": ("rl.direct_train", ["--method", "alignprop"]),
 }
+TRAINED_GUIDANCE = 1.0
 GUIDANCE = (1.0, 1.25, 1.5)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="default", help="names the settings after -- in the table")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--prompts", type=int, default=257, help="held-out prompts of an evaluation")
+    parser.add_argument("--save-freq", default="8", help="epochs between two points of a direct method")
+    parser.add_argument("--curves", type=Path, default=CURVES, help="the table to add to")
     parser.add_argument("overrides", nargs="*", help="after --: flags of the trainer")
     arguments = parser.parse_args()
-    judge = Judge(arguments.prompts)
-    overrides = " ".join(arguments.overrides)
+    judge = Judge()
     for seed in arguments.seeds:
         for method in arguments.methods:
-            rows = read_rows()
-            if any((row["method"], row["seed"], row["overrides"]) == (method, str(seed), overrides) for row in rows):
-                print(f"{method} seed {seed}: already in {CURVES.name}")
+            key = {"name": arguments.name, "method": method, "seed": str(seed)}
+            if any(key.items() <= row.items() for row in read_rows(arguments.curves)):
+                print(f"{arguments.name} {method} seed {seed}: already in {arguments.curves.name}")
                 continue
-            found = [
-                {"method": method, "seed": seed, "overrides": overrides} | row
-                for row in run(method, seed, arguments.overrides, judge)
-            ]
-            write_rows([*rows, *found])
-            best = max(found, key=lambda row: row["oracle"])
+            overrides = ["--save_freq", arguments.save_freq, *METHODS[method][1], *arguments.overrides]
+            found = run(METHODS[method][0], seed, overrides, judge)
+            common = key | {"overrides": " ".join(arguments.overrides)}
+            # Read again: another process may have added its rows meanwhile.
+            rows = read_rows(arguments.curves)
+            write_rows(arguments.curves, COLUMNS, [*rows, *(common | row for row in found)])
+            first, last = found[0], found[-1]
             print(
-                f"{method:10} seed {seed}: oracle {found[0]['oracle']:.3f} -> {found[-1]['oracle']:.3f}, best "
-                f"{best['oracle']:.3f} after {best['reward_queries']} queries, {best['train_seconds']:.0f} s",
+                f"{arguments.name} {method} seed {seed}: oracle {first['oracle']:.3f} -> {last['oracle']:.3f}, at its "
+                f"own best guidance {first['best_oracle']:.3f} -> {last['best_oracle']:.3f}; "
+                f"{last['reward_queries']} queries, {last['train_seconds']:.0f} s",
                 flush=True,
             )
 
@@ -81,8 +85,7 @@ def main() -> None:
 class Judge:
     """Held-out scores of a saved LoRA."""
 
-    def __init__(self, prompts: int) -> None:
-        self.prompts = prompts
+    def __init__(self) -> None:
         pipeline = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"), safety_checker=None)
         policy = DiffusionPolicy(pipeline, num_steps=3)
         targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
@@ -93,68 +96,55 @@ class Judge:
             policy, RewardSet([Reward("hyperalign", reward)]), RewardSet([Reward("oracle_reward", oracle_reward)]),
             heldout_prompts(), seed=1234, batch_size=64,
         )  # fmt: skip
-        self.base: dict | None = None
+        self._base: dict | None = None
 
-    def scores(self, lora: Path | None) -> dict:
-        """Guidance, reward and oracle at the guidance that is best by the oracle; None: the base model."""
-        if lora:
-            load_lora(self.evaluator.policy.unet, StableDiffusionPipeline, lora)
-            return self._best()
-        if self.base is None:
+    def point(self, lora: Path) -> dict[str, float]:
+        """Reward and oracle of a LoRA at the guidance that was trained with."""
+        load_lora(self.evaluator.policy.unet, StableDiffusionPipeline, lora)
+        return self._point()
+
+    def best(self, lora: Path) -> dict[str, float]:
+        """Guidance, reward and oracle of a LoRA at the guidance that is best by the oracle, on twice the prompts."""
+        load_lora(self.evaluator.policy.unet, StableDiffusionPipeline, lora)
+        return self._best()
+
+    def base(self) -> dict[str, float]:
+        """Both of the base model."""
+        if self._base is None:
             with self.evaluator.policy.base_model():
-                self.base = self._best()
-        return self.base
+                self._base = self._point() | self._best()
+        return self._base
 
-    def _best(self) -> dict:
-        found = []
-        for guidance in GUIDANCE:
-            scores = self.evaluator.scores(self.prompts, guidance)
-            found.append(
-                {"guidance": guidance, "reward": scores.mean("reward"), "oracle": scores.mean("oracle_reward")}
-            )
-        return max(found, key=lambda row: row["oracle"])
+    def _point(self) -> dict[str, float]:
+        scores = self.evaluator.scores(257, TRAINED_GUIDANCE)
+        return {"reward": scores.mean("reward"), "oracle": scores.mean("oracle_reward")}
+
+    def _best(self) -> dict[str, float]:
+        found = {guidance: self.evaluator.scores(514, guidance) for guidance in GUIDANCE}
+        best = max(found, key=lambda guidance: found[guidance].mean("oracle_reward"))
+        reward, oracle = (found[best].mean(name) for name in ("reward", "oracle_reward"))
+        return {"best_guidance": best, "best_reward": reward, "best_oracle": oracle}
 
 
-def run(method: str, seed: int, overrides: list[str], judge: Judge) -> list[dict]:
+def run(module: str, seed: int, overrides: list[str], judge: Judge) -> list[dict]:
     """Trains once; a row for the base model and for every saved LoRA."""
-    module, settings = METHODS[method]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         command = [sys.executable, "-m", module, "--output_dir", str(folder), "--seed", str(seed)]
-        command += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000"]
-        command += ["--save_freq", "5", *settings, *overrides]
+        command += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000", *overrides]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         metrics = read_metrics(folder)
-        rows = [{"epoch": 0, "reward_queries": 0, "unet_evaluations": 0, "train_seconds": 0.0} | judge.scores(None)]
-        for checkpoint in tqdm(list_checkpoints(folder), desc=f"{method} seed {seed}", unit="LoRA"):
+        rows = [{"epoch": 0, "reward_queries": 0, "unet_evaluations": 0, "train_seconds": 0.0} | judge.base()]
+        checkpoints = list_checkpoints(folder)
+        for checkpoint in tqdm(checkpoints, desc=f"judging seed {seed}", unit="LoRA"):
             epoch = int(checkpoint.name.rpartition("_")[2])
             past = [row for step, row in metrics.items() if step <= epoch]
             costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "unet_evaluations")}
             seconds = {"train_seconds": metrics[epoch]["seconds"]}
-            rows.append({"epoch": epoch} | costs | seconds | judge.scores(checkpoint))
+            rows.append({"epoch": epoch} | costs | seconds | judge.point(checkpoint))
+        rows[-1] |= judge.best(checkpoints[-1])
     return rows
-
-
-def read_rows() -> list[dict]:
-    """The rows of curves.csv."""
-    if not CURVES.exists():
-        return []
-    with CURVES.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(rows: list[dict]) -> None:
-    """Writes curves.csv whole."""
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            for row in rows:
-                writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
-
-    write_whole(CURVES, write)
 
 
 if __name__ == "__main__":

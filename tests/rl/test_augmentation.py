@@ -17,7 +17,7 @@ def test_a_view_is_a_function_of_its_seed_alone():
     assert not torch.equal(random_views(IMAGES, 0.2, [8, 6, 7])[0], views[0])
 
 
-@pytest.mark.parametrize("strength", [0.05, 0.3])
+@pytest.mark.parametrize("strength", [0.05, 0.15])
 def test_a_plain_picture_stays_plain_but_for_noise_of_that_size(strength):
     views = random_views(torch.full((4, 3, 64, 64), 0.5), strength, range(4))
     assert views.mean().item() == pytest.approx(0.5, abs=0.01)
@@ -28,3 +28,12 @@ def test_gradients_reach_the_pixels():
     images = IMAGES.clone().requires_grad_()
     random_views(images, 0.2, [0, 1, 2]).sum().backward()
     assert images.grad.abs().sum(dim=(1, 2, 3)).min() > 0
+
+
+def test_white_stays_within_what_a_reward_accepts_and_still_has_gradients():
+    images = torch.ones(2, 3, 16, 16, requires_grad=True)
+    views = random_views(images, 0.3, [0, 1])
+    assert views.min() >= 0
+    assert views.max() <= 1
+    views.sum().backward()
+    assert images.grad.sum().item() == pytest.approx(images.numel(), rel=1e-5)

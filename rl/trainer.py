@@ -189,13 +189,19 @@ class Trainer:
             save_failure(self.run, self.accelerator.process_index, epoch, error)
             raise
         with clock("update"):
-            metrics |= self.update.step(epoch, experience)
+            metrics |= self._mean_over_processes(self.update.step(epoch, experience))
             if self.average:
                 self.average.update()
         # Of all processes: each does the same work.
         costs = {"unet_evaluations": self.policy.rows_evaluated - rows_before, "reward_queries": self._reward_queries}
         metrics |= {name: float(value * self.accelerator.num_processes) for name, value in costs.items()}
         return metrics | {"learning_rate": rate} | clock.seconds
+
+    def _mean_over_processes(self, metrics: dict[str, float]) -> dict[str, float]:
+        if self.accelerator.num_processes == 1:
+            return metrics
+        values = torch.tensor(list(metrics.values()), device=self.accelerator.device)
+        return dict(zip(metrics, self.accelerator.reduce(values, reduction="mean").tolist(), strict=True))
 
     def _sample(self, epoch: int, clock: "_Clock") -> tuple[Experience, dict[str, float]]:
         config, accelerator = self.config, self.accelerator

@@ -34,7 +34,7 @@ def prompts():
 """
 # The entry script, with every process's weights kept.
 ENTRY = """
-import os
+import importlib, os
 import rl.trainer
 from safetensors.torch import save_file
 
@@ -45,12 +45,15 @@ class Kept(rl.trainer.Trainer):
         save_file({str(i): p.detach() for i, p in enumerate(self.lora)}, self.run / f"weights_of_{rank}.safetensors")
 
 rl.trainer.Trainer = Kept
-from rl.ddpo_train import main
-main()
+importlib.import_module(os.environ.get("ENTRY_SCRIPT", "rl.ddpo_train")).main()
 """
+DDPO = {
+    "sample_group_size": 8, "train_step_window": "0.0 0.67", "train_hold_weight": 1.0,
+    "train_gradient_accumulation_steps": 2,
+}  # fmt: skip
 
 
-def train(folder, name, processes, pipeline, environment=(), **changes):
+def train(folder, name, processes, pipeline, environment=(), method=None, **changes):
     (folder / "toy_source.py").write_text(TOY)
     (folder / "entry.py").write_text(ENTRY)
     (folder / "recipe.yaml").write_text("")
@@ -58,17 +61,18 @@ def train(folder, name, processes, pipeline, environment=(), **changes):
         "model": pipeline, "output_dir": folder / name, "rewards": "toy_source:redness",
         "prompts": "toy_source:prompts",
         "num_epochs": 2, "sample_num_steps": 3, "sample_guidance_scale": 2, "sample_batch_size": 8 // processes,
-        "sample_num_batches_per_epoch": 2, "sample_group_size": 8, "train_batch_size": 8 // processes,
-        "train_gradient_accumulation_steps": 2, "lora_rank": 4, "log_with": "none",
-        "train_step_window": "0.0 0.67", "train_hold_weight": 1.0,
+        "sample_num_batches_per_epoch": 2, "lora_rank": 4, "log_with": "none",
         # Far from where 1 / sqrt(v) of Adam turns rounding into steps.
         "train_adam_epsilon": 1e-3,
-    } | changes
+    } | ({"method": method} if method else DDPO | {"train_batch_size": 8 // processes}) | changes  # fmt: skip
     command = [str(Path(sys.executable).with_name("accelerate")), "launch"]
     command += ["--config_file", f"configs/accelerate/{CONFIGS[processes]}", str(folder / "entry.py")]
     command += ["--config", str(folder / "recipe.yaml")]
     command += [word for name, value in flags.items() for word in (f"--{name}", *str(value).split())]
-    variables = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    variables = {
+        "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+        "ENTRY_SCRIPT": "rl.direct_train" if method else "rl.ddpo_train",
+    }  # fmt: skip
     launcher = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | variables | dict(environment), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -103,8 +107,22 @@ def test_two_processes_equal_one(tiny_pipeline_folder, tmp_path):
     two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, **evaluated)
     panel = [f"eval/{name}" for name in ("reward", "similarity_to_base", "colour_entropy", "diversity", "alarm")]
     for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "reward_std", "grad_norm", "pictures", *panel):
+        for name in ("reward_mean", "reward_std", "grad_norm", "held_distance", "pictures", *panel):
             assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-4), name
+    one_weights, two_weights = weights(one, 1), weights(two, 2)
+    for name, tensor in one_weights.items():
+        torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=1e-5)
+    saved = load_file(one / "pytorch_lora_weights.safetensors")
+    assert any(tensor.abs().max() > 1e-4 for name, tensor in saved.items() if "up" in name or "lora_B" in name)
+
+
+def test_two_processes_equal_one_under_direct_backpropagation(tiny_pipeline_folder, tmp_path):
+    settings = {"backprop_steps": 2, "reward_augmentation": 0.1, "train_kl_weight": 0.1}
+    one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, method="draft", **settings)
+    two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, method="draft", **settings)
+    for first, second in zip(rows(one), rows(two), strict=True):
+        for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "unet_evaluations"):
+            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-7), name
     one_weights, two_weights = weights(one, 1), weights(two, 2)
     for name, tensor in one_weights.items():
         torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=1e-5)

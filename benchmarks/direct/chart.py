@@ -12,35 +12,43 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
-from benchmarks.direct.run import METHODS, read_rows  # noqa: E402
+from benchmarks.direct.run import CURVES, METHODS  # noqa: E402
+from benchmarks.results_file import read_rows  # noqa: E402
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "ddpo-or-direct.png"
-COLOURS = dict(zip(METHODS, ("#222222", "#2f6fd0", "#e07b00", "#b08900", "#8a4fbf", "#2f9e62", "#c8372d"), strict=True))
+COLOURS = dict(zip(METHODS, ("#222222", "#c8372d", "#2f6fd0", "#e07b00", "#8a4fbf", "#2f9e62", "#b08900"), strict=True))
 AXES = (
-    ("reward_queries", "pictures scored"), ("unet_evaluations", "UNet evaluations, forward"),
-    ("train_seconds", "seconds on one CPU core"),
+    ("reward_queries", "pictures scored (log)"), ("unet_evaluations", "UNet evaluations, forward (log)"),
+    ("train_seconds", "seconds of training, one CPU core (log)"),
 )  # fmt: skip
 
 
 def main() -> None:
     """Draw and write the picture."""
     curves: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
-    for row in read_rows():
-        curves[row["method"]][row["seed"]].append(row)
-    figure, axes = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
+    for row in read_rows(CURVES):
+        if row["name"] == "default":
+            curves[row["method"]][row["seed"]].append(row)
+    methods = [method for method in METHODS if method in curves]
+    figure, axes = plt.subplots(2, 2, figsize=(11.5, 8.2), constrained_layout=True)
     for axis, (column, label) in zip(axes.flat, AXES, strict=False):
-        for method, seeds in curves.items():
-            x, middle, low, high = band(seeds, column, "oracle")
-            axis.plot(x, middle, color=COLOURS[method], label=method, linewidth=1.8)
-            axis.fill_between(x, low, high, color=COLOURS[method], alpha=0.15, linewidth=0)
-        axis.set(xlabel=label, ylabel="held-out oracle")
+        for method in methods:
+            x, middle, low, high = band(curves[method], column, "oracle")
+            line = axis.plot(x, middle, color=COLOURS[method], label=method, linewidth=1.8)
+            axis.fill_between(x, low, high, color=line[0].get_color(), alpha=0.13, linewidth=0)
+        axis.set(xlabel=label, ylabel="held-out oracle", xscale="log")
     axis = axes.flat[3]
-    for method, seeds in curves.items():
-        rows = [np.array([[float(row["reward"]), float(row["oracle"])] for row in seed]) for seed in seeds.values()]
-        path = np.mean([row[: min(map(len, rows))] for row in rows], axis=0)
-        axis.plot(*path.T, color=COLOURS[method], label=method, marker=".", linewidth=1.2)
-    axis.set(xlabel="held-out reward", ylabel="held-out oracle")
-    axes.flat[0].legend(frameon=False, fontsize=9)
+    for method in methods:
+        path = mean_path(curves[method])
+        axis.plot(*path.T, color=COLOURS[method], marker=".", linewidth=1.2)
+        axis.plot(*path[-1], color=COLOURS[method], marker="o", markersize=6)
+    axis.set(xlabel="held-out reward (what is trained, on other prompts)", ylabel="held-out oracle")
+    axes.flat[0].legend(frameon=False, fontsize=9, loc="lower right")
+    counts = sorted({len(seeds) for seeds in curves.values()})
+    figure.suptitle(
+        f"DDPO and direct backpropagation on the tiny world: {' or '.join(map(str, counts))} seeds, mean and range",
+        fontsize=11,
+    )
     for axis in axes.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
@@ -50,11 +58,18 @@ def main() -> None:
 
 
 def band(seeds: dict[str, list[dict]], column: str, value: str) -> tuple[np.ndarray, ...]:
-    """Mean, minimum and maximum over seeds, at places that all seeds reach."""
+    """Mean, minimum and maximum over seeds, from the first saved LoRA to where the shortest run ends."""
     series = [([float(row[column]) for row in rows], [float(row[value]) for row in rows]) for rows in seeds.values()]
-    x = np.linspace(0, min(places[-1] for places, _ in series), 60)
+    x = np.geomspace(max(places[1] for places, _ in series), min(places[-1] for places, _ in series), 60)
     values = np.array([np.interp(x, places, found) for places, found in series])
     return x, values.mean(0), values.min(0), values.max(0)
+
+
+def mean_path(seeds: dict[str, list[dict]]) -> np.ndarray:
+    """Reward and oracle (points, 2), the mean over seeds, point by point."""
+    paths = [np.array([[float(row["reward"]), float(row["oracle"])] for row in rows]) for rows in seeds.values()]
+    shortest = min(map(len, paths))
+    return np.mean([path[:shortest] for path in paths], axis=0)
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ def test_console_scripts_resolve_and_show_help(installed, tmp_path):
     assert scripts == {
         "hyperalign": "reward.cli:main",
         "hyperalign-ddpo": "rl.ddpo_train:main",
+        "hyperalign-direct": "rl.direct_train:main",
         "hyperalign-export-lora": "rl.export_lora:main",
     }
     for target in scripts.values():
@@ -106,7 +107,8 @@ def test_the_recipe_and_the_weights_are_there(installed, tmp_path):
     import pathlib, yaml
     from tinyworld import weights_path
     home = pathlib.Path(tinyworld.__file__).parent
-    assert yaml.safe_load((home / "ddpo.yaml").read_text())["model"] == "tinyworld:stable-diffusion"
+    for recipe in ("ddpo.yaml", "direct.yaml"):
+        assert yaml.safe_load((home / recipe).read_text())["model"] == "tinyworld:stable-diffusion"
     assert (home / "weights" / "PROVENANCE.md").is_file()
     for name in ("stable-diffusion", "open-clip", "hyperalign"):
         folder = weights_path(name)

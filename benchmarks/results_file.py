@@ -1,11 +1,13 @@
-"""A benchmark's CSV: read whatever is there, write it whole."""
+"""A benchmark's CSV and its table in README.md: read whatever is there, write it whole."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rl.file_writing import write_whole
+from rl.file_writing import write_text, write_whole
+
+README = Path(__file__).with_name("README.md")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -31,3 +33,17 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 def short(value: Any) -> Any:
     """A float to four digits after the point; anything else as it is."""
     return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def put_table(name: str, table: str, readme: Path = README) -> None:
+    """Write `table` into the README, between `<!-- name -->` and the next `<!-- end -->`.
+
+    Raises:
+        ValueError: the marks are not there.
+    """
+    start = f"<!-- {name} -->\n"
+    head, _, rest = readme.read_text(encoding="utf-8").partition(start)
+    _, end, tail = rest.partition("<!-- end -->")
+    if not end:
+        raise ValueError(f"{readme.name}: expected {start.strip()} and <!-- end -->, found none. Put them there.")
+    write_text(readme, f"{head}{start}{table}\n{end}{tail}")

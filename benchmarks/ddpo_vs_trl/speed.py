@@ -9,16 +9,14 @@ pipeline, HyperAlign reward, batches, fp32, LoRA (rank 4 on attention), optimise
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.results_file import read_rows, short, write_rows
+from benchmarks.results_file import read_rows, write_rows
+from benchmarks.sides import Side, take_turns
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("speed.csv")
 COLUMNS = (
     "case", "side", "steps_per_pass", "repeat", "seconds", "cpu_seconds", "sampling", "reward", "update", "peak_mb",
@@ -51,64 +49,16 @@ CASES = (
 DRY = Case("dry", {"sample_num_steps": 5, "sample_guidance_scale": 2.0}, (1, 5))
 
 
-class Worker:
-    """A live side."""
-
-    def __init__(self, side: str, settings: dict, trl: str) -> None:
-        path = [str(ROOT)] if side == "ours" else [trl, str(ROOT)]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-            "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
-        }  # fmt: skip
-        command = [sys.executable, "-m", "benchmarks.ddpo_vs_trl.speed_worker", side, json.dumps(settings)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True,
-        )  # fmt: skip
-        self.side, self.steps_per_pass = side, settings.get("train_steps_per_pass", 1)
-        self.error = self._answer().get("error", "")
-
-    def epoch(self) -> dict:
-        """One epoch's record; a worker that failed answers with its error only."""
-        if not self.error:
-            self.process.stdin.write("epoch\n")
-            self.process.stdin.flush()
-            record = self._answer()
-            self.error = record.get("error", "")
-            if not self.error:
-                return record
-        return {"error": self.error[:80]}
-
-    def close(self) -> None:
-        """End it."""
-        self.process.stdin.close()
-        self.process.wait()
-
-    def _answer(self) -> dict:
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else {"error": f"ended with code {self.process.wait()}"}
-
-
 def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
     """Rows of a case: `repeats` epochs of every side, in turns, after `warm_up` unrecorded ones."""
     settings = COMMON | case.settings
-    workers = [Worker("trl", settings, trl)]
-    workers += [Worker("ours", settings | {"train_steps_per_pass": count}, trl) for count in case.passes]
-    rows = []
-    try:
-        for repeat in range(-warm_up, repeats):
-            # Forwards, then backwards: no side always follows the same other.
-            for worker in workers if repeat % 2 else workers[::-1]:
-                record = worker.epoch()
-                if repeat < 0 or (repeat > 0 and "error" in record):
-                    continue
-                head = {"case": case.name, "side": worker.side, "steps_per_pass": worker.steps_per_pass}
-                rows.append(head | {"repeat": repeat} | record)
-                print(*(f"{key} {short(value)}" for key, value in rows[-1].items()), sep="  ", flush=True)
-    finally:
-        for worker in workers:
-            worker.close()
-    return rows
+    labels = {"case": case.name, "side": "trl", "steps_per_pass": 1}
+    sides = [Side(labels, "benchmarks.ddpo_vs_trl.trl_side:TrlSide", settings, trl)]
+    for count in case.passes:
+        labels = {"case": case.name, "side": "ours", "steps_per_pass": count}
+        settings = COMMON | case.settings | {"train_steps_per_pass": count}
+        sides.append(Side(labels, "benchmarks.ddpo_vs_trl.our_side:OurSide", settings))
+    return take_turns(sides, repeats, warm_up)
 
 
 def main() -> None:

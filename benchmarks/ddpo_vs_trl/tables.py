@@ -7,11 +7,9 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results_file import read_rows
-from rl.file_writing import write_text
+from benchmarks.results_file import put_table, read_rows
 
 FOLDER = Path(__file__).parent
-README = FOLDER.parent / "README.md"
 
 
 def speed_table(rows: list[dict]) -> str:
@@ -119,22 +117,11 @@ def _first(rows: list[dict], case: str) -> int:
     return next(i for i, row in enumerate(rows) if row["case"] == case)
 
 
-def put(text: str, name: str, table: str) -> str:
-    """`text` with `table` between `<!-- name -->` and the next `<!-- end -->`."""
-    start = f"<!-- {name} -->\n"
-    head, _, rest = text.partition(start)
-    _, end, tail = rest.partition("<!-- end -->")
-    if not end:
-        raise ValueError(f"{README.name}: expected {start.strip()} and <!-- end -->, found none.")
-    return f"{head}{start}{table}\n{end}{tail}"
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     arguments = parser.parse_args()
-    text = README.read_text(encoding="utf-8")
     for name, make in (("speed.csv", speed_table), ("time_to_reward.csv", reward_table)):
         rows = read_rows(FOLDER / name)
         if not rows:
@@ -142,9 +129,8 @@ def main() -> None:
             continue
         table = make(rows)
         print(table, end="\n\n")
-        text = put(text, f"ddpo_vs_trl/{name}", table)
-    if arguments.write:
-        write_text(README, text)
+        if arguments.write:
+            put_table(f"ddpo_vs_trl/{name}", table)
 
 
 if __name__ == "__main__":

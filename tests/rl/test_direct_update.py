@@ -90,6 +90,13 @@ def test_draft_is_backpropagation_through_the_last_steps(tiny_pipeline, steps, f
     assert_close(gradients(update)[0], backprop_by_hand(update, first))
 
 
+def test_only_the_backward_pass_of_a_checkpointed_step_records_a_graph(tiny_pipeline):
+    update, recorded = make_update(tiny_pipeline, backprop_steps=3), []
+    update.policy.unet.register_forward_pre_hook(lambda *args: recorded.append(torch.is_grad_enabled()))
+    gradients(update)
+    assert recorded == [False] * 4 + [True] * 3
+
+
 def test_gradient_agrees_with_finite_differences_in_float64(tiny_pipeline):
     for module in (tiny_pipeline.unet, tiny_pipeline.vae, tiny_pipeline.text_encoder):
         module.double()

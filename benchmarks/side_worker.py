@@ -1,8 +1,11 @@
-"""One side of the speed comparison, alive and waiting: a line on stdin is an epoch, a line of JSON on stdout its cost.
+"""One side of a comparison, alive and waiting: a line on stdin is an epoch, a line of JSON on stdout its cost.
 
-python -m benchmarks.ddpo_vs_trl.speed_worker ours|trl SETTINGS_AS_JSON
+python -m benchmarks.side_worker MODULE:CLASS SETTINGS_AS_JSON
+
+The class is made of the settings; its `run_epoch` returns a record. Started by `benchmarks.sides`.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -23,18 +26,16 @@ def memory(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def main(side: str, settings: dict) -> None:
+def main(target: str, settings: dict) -> None:
     """Serve epochs until stdin closes."""
     # Libraries print; the answers go to a copy of stdout that they do not know.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(1)
-    if side == "ours":
-        from benchmarks.ddpo_vs_trl.our_side import OurSide as Side
-    else:
-        from benchmarks.ddpo_vs_trl.trl_side import TrlSide as Side
+    module, _, name = target.partition(":")
     try:
-        worker = Side(settings)
+        worker = getattr(importlib.import_module(module), name)(settings)
+        ready = memory("VmRSS")
         print(json.dumps({"ready": True}), file=answers, flush=True)
         for _ in sys.stdin:
             reset_peak()
@@ -42,6 +43,7 @@ def main(side: str, settings: dict) -> None:
             record = worker.run_epoch()
             record |= {"cpu_seconds": time.process_time() - cpu}
             record |= {"peak_mb": memory("VmHWM"), "rise_mb": memory("VmHWM") - before}
+            record |= {"ready_mb": ready}
             print(json.dumps(record), file=answers, flush=True)
     except Exception as error:  # noqa: BLE001
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers, flush=True)

@@ -1,0 +1,94 @@
+"""Time and memory of an optimiser step: our AlignProp and TRL 0.23.1's AlignPropTrainer. Rows go to speed.csv.
+
+TRL_0_23_1=FOLDER python -m benchmarks.direct_vs_trl.speed           # every case that is not in the table
+TRL_0_23_1=FOLDER python -m benchmarks.direct_vs_trl.speed --dry     # a minute, nothing written
+
+FOLDER holds TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a live process
+with one thread; they take turns step by step. Same tiny pipeline, HyperAlign reward, batch, fp32, LoRA (rank 4 on
+attention), truncation (the last `depth` steps) and checkpointing (of each step; theirs cannot be turned off).
+`same_work.py` shows that both do the same.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.results_file import read_rows, write_rows
+from benchmarks.sides import Side, take_turns
+
+RESULTS = Path(__file__).with_name("speed.csv")
+COLUMNS = (
+    "guidance", "steps", "depth", "side", "repeat", "seconds", "cpu_seconds", "sampling", "reward", "update",
+    "ready_mb", "peak_mb", "error",
+)  # fmt: skip
+COMMON = {
+    "sample_eta": 1.0, "sample_batch_size": 8, "train_gradient_accumulation_steps": 1, "train_learning_rate": 3e-4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a step is; `free`: ours without checkpointing runs along."""
+
+    guidance: float
+    depth: int
+    free: bool = False
+    steps: int = 20
+
+    @property
+    def labels(self) -> dict:
+        """The row's first columns."""
+        return {"guidance": self.guidance, "steps": self.steps, "depth": self.depth}
+
+
+CASES = (
+    Case(2.0, 20), Case(2.0, 5, free=True), Case(2.0, 1, free=True), Case(1.0, 20), Case(1.0, 5), Case(1.0, 1),
+)  # fmt: skip
+DRY = Case(1.0, 2, free=True, steps=4)
+
+
+def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
+    """Rows of a case: `repeats` steps of every side, in turns, after `warm_up` unrecorded ones."""
+    settings = COMMON | {
+        "sample_guidance_scale": case.guidance, "sample_num_steps": case.steps, "depth": case.depth,
+    }  # fmt: skip
+    own = "benchmarks.direct_vs_trl.our_side:OurSide"
+    sides = [
+        Side(
+            case.labels | {"side": "trl"}, "benchmarks.direct_vs_trl.trl_side:TrlSide",
+            settings | {"mend_no_guidance": case.guidance <= 1}, trl,
+        ),
+        Side(case.labels | {"side": "ours"}, own, settings),
+    ]  # fmt: skip
+    if case.free:
+        settings = settings | {"train_step_checkpointing": False}
+        sides.append(Side(case.labels | {"side": "ours, not checkpointed"}, own, settings))
+    return take_turns(sides, repeats, warm_up)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--dry", action="store_true")
+    arguments = parser.parse_args()
+    if not arguments.trl:
+        sys.exit("Expected a folder with TRL 0.23.1 in --trl or TRL_0_23_1, got none.")
+    if arguments.dry:
+        run_case(DRY, arguments.trl, repeats=2, warm_up=1)
+        return
+    rows = read_rows(RESULTS)
+    for case in CASES:
+        if any(all(float(row[name]) == value for name, value in case.labels.items()) for row in rows):
+            print(f"{case}: already in {RESULTS.name}")
+            continue
+        rows += run_case(case, arguments.trl, arguments.repeats, arguments.warm_up)
+        write_rows(RESULTS, COLUMNS, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""The tables of benchmarks/README.md from same_work.csv and speed.csv; `--write` puts them there.
+
+python -m benchmarks.direct_vs_trl.tables [--write]
+"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+from benchmarks.results_file import put_table, read_rows
+
+FOLDER = Path(__file__).parent
+NAMES = {"trl": "TRL 0.23.1", "ours": "ours", "ours, not checkpointed": "ours, not checkpointed"}
+MEASURES = ("seconds", "cpu_seconds", "sampling", "update", "peak_mb", "above_ready_mb")
+
+
+def work_table(rows: list[dict]) -> str:
+    """The gradients' distances and the UNet's rows, TRL's / ours."""
+    lines = [
+        "| guidance | steps trained of 20 | gradients differ by | with TRL's clamp in ours | rows forward, TRL / ours "
+        "| those with a graph | rows backward |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        counts = (f"{row[f'trl_{name}']} / {row[f'ours_{name}']}" for name in ("forward", "with_graph", "backward"))
+        lines.append(
+            f"| {float(row['guidance']):g} | {row['depth']} | {row['difference']} | {row['same_clamp']} | "
+            + " | ".join(counts) + " |"
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def speed_table(rows: list[dict]) -> str:
+    """Medians over the repeats, each with the median of its ratios to TRL's turn."""
+    sides: dict[tuple[str, str], dict[str, list[dict]]] = {}
+    for row in rows:
+        if not row["error"]:
+            row = row | {"above_ready_mb": float(row["peak_mb"]) - float(row["ready_mb"])}
+        sides.setdefault((row["guidance"], row["depth"]), {}).setdefault(row["side"], []).append(row)
+    lines = [
+        "| guidance | steps trained of 20 | side | a step, s | CPU, s | sampling | backward and optimiser "
+        "| peak memory, MB | above the loaded trainer, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for guidance, depth in sorted(sides, key=lambda case: (-float(case[0]), int(case[1]))):
+        case = sides[guidance, depth]
+        for side in sorted(case, key=list(NAMES).index):
+            head = f"| {float(guidance):g} | {depth} | {NAMES[side]} | "
+            if case[side][0]["error"]:
+                lines.append(f"{head}{case[side][0]['error']} | | | | | |")
+                continue
+            cells = []
+            for measure in MEASURES:
+                text = f"{median(float(row[measure]) for row in case[side]):{'.0f' if 'mb' in measure else '.2f'}}"
+                if side != "trl":
+                    text += f" ({ratio(case[side], case['trl'], measure):.2f}x)"
+                cells.append(text)
+            lines.append(head + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ratio(ours: list[dict], theirs: list[dict], measure: str) -> float:
+    """Median of the ratios turn by turn: what slowed a turn slowed both."""
+    return median(float(own[measure]) / float(other[measure]) for own, other in zip(ours, theirs, strict=True))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
+    arguments = parser.parse_args()
+    for name, make in (("same_work.csv", work_table), ("speed.csv", speed_table)):
+        rows = read_rows(FOLDER / name)
+        if not rows:
+            print(f"{name}: not there yet")
+            continue
+        table = make(rows)
+        print(table, end="\n\n")
+        if arguments.write:
+            put_table(f"direct_vs_trl/{name}", table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Sides of a comparison as live processes in turns: whatever else the machine does then falls on all alike."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.results_file import short
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Side:
+    """A process of `benchmarks.side_worker`, on one thread of the CPU.
+
+    Args:
+        labels: what its rows are headed with.
+        target: MODULE:CLASS.
+        settings: what the class is made of.
+        first_on_path: folder whose packages come before the installed ones, e.g. TRL 0.23.1's.
+    """
+
+    def __init__(self, labels: dict, target: str, settings: dict, first_on_path: str = "") -> None:
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [first_on_path, str(ROOT)])), "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
+        }  # fmt: skip
+        self.labels = labels
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.side_worker", target, json.dumps(settings)],
+            cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True,
+        )  # fmt: skip
+        self.error = self._answer().get("error", "")
+
+    def epoch(self) -> dict:
+        """One epoch's record; a side that failed answers with its error only."""
+        if not self.error:
+            self.process.stdin.write("epoch\n")
+            self.process.stdin.flush()
+            record = self._answer()
+            self.error = record.get("error", "")
+            if not self.error:
+                return record
+        return {"error": self.error[:80]}
+
+    def close(self) -> None:
+        """End it."""
+        self.process.stdin.close()
+        self.process.wait()
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"error": f"ended with code {self.process.wait()}"}
+
+
+def take_turns(sides: Sequence[Side], repeats: int, warm_up: int) -> list[dict]:
+    """Rows of `repeats` epochs of every side, in turns, after `warm_up` unrecorded ones; the sides end with it."""
+    rows = []
+    try:
+        for repeat in range(-warm_up, repeats):
+            # Forwards, then backwards: no side always follows the same other.
+            for side in sides if repeat % 2 else sides[::-1]:
+                record = side.epoch()
+                if repeat < 0 or (repeat > 0 and "error" in record):
+                    continue
+                rows.append(side.labels | {"repeat": repeat} | record)
+                print(*(f"{key} {short(value)}" for key, value in rows[-1].items()), sep="  ", flush=True)
+    finally:
+        for side in sides:
+            side.close()
+    return rows

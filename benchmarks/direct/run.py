@@ -130,21 +130,31 @@ def run(module: str, seed: int, overrides: list[str], judge: Judge, *, final: bo
     """Trains once; a row for the base model and for every saved LoRA, the last one also at its best guidance."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        command = [sys.executable, "-m", module, "--output_dir", str(folder), "--seed", str(seed)]
-        command += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000", *overrides]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
-        metrics = read_metrics(folder)
-        rows = [{"epoch": 0, "reward_queries": 0, "unet_evaluations": 0, "train_seconds": 0.0} | judge.base()]
-        checkpoints = list_checkpoints(folder)
-        for checkpoint in tqdm(checkpoints, desc=f"judging seed {seed}", unit="LoRA"):
-            epoch = int(checkpoint.name.rpartition("_")[2])
-            past = [row for step, row in metrics.items() if step <= epoch]
-            costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "unet_evaluations")}
-            seconds = {"train_seconds": metrics[epoch]["seconds"]}
-            rows.append({"epoch": epoch} | costs | seconds | judge.point(checkpoint))
+        train(module, folder, seed, overrides)
+        rows = points(folder, judge)
         if final:
-            rows[-1] |= judge.best(checkpoints[-1])
+            rows[-1] |= judge.best(list_checkpoints(folder)[-1])
+    return rows
+
+
+def train(module: str, folder: Path, seed: int, overrides: list[str]) -> None:
+    """One run of an entry script; every saved LoRA is kept."""
+    command = [sys.executable, "-m", module, "--output_dir", str(folder), "--seed", str(seed)]
+    command += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000", *overrides]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+def points(folder: Path, judge: Judge) -> list[dict]:
+    """A row for the base model and for every saved LoRA of a run."""
+    metrics = read_metrics(folder)
+    rows = [{"epoch": 0, "reward_queries": 0, "unet_evaluations": 0, "train_seconds": 0.0} | judge.base()]
+    for checkpoint in tqdm(list_checkpoints(folder), desc="judging", unit="LoRA"):
+        epoch = int(checkpoint.name.rpartition("_")[2])
+        past = [row for step, row in metrics.items() if step <= epoch]
+        costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "unet_evaluations")}
+        seconds = {"train_seconds": metrics[epoch]["seconds"]}
+        rows.append({"epoch": epoch} | costs | seconds | judge.point(checkpoint))
     return rows
 
 

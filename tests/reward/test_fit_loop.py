@@ -91,6 +91,14 @@ def test_the_epoch_of_the_highest_validation_srcc_is_kept():
     assert kept == pytest.approx(min(history["val_regression"]), rel=1e-5)
 
 
+def test_a_resumed_run_still_has_the_best_weights(tmp_path):
+    config = dataclasses.replace(CONFIG, epochs=8, lr_schedule="constant")
+    whole, history = run(config, val=unrelated(), state_path=tmp_path / "state")
+    assert history["val_srcc"].index(max(history["val_srcc"])) < 7
+    resumed, again = run(config, val=unrelated(), state_path=tmp_path / "state", resume=True)
+    assert same(whole, resumed) and again == history
+
+
 def test_it_stops_after_so_many_epochs_without_a_better_one():
     val = unrelated()
     config = dataclasses.replace(CONFIG, epochs=60, patience=2, lr_schedule="constant")

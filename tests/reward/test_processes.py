@@ -17,8 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # As a launcher does, but forked before any backward pass: torch is imported once for all.
 ENTRY = """
 import multiprocessing, os, socket, sys
-import torch
-import reward.hyperalign_reward, reward.feature_cache
+import accelerate, open_clip, scipy.optimize, scipy.stats, torch
 from reward.datasets import load_dataset
 from reward.training import train
 from reward.training_config import load_training_config
@@ -73,7 +72,7 @@ def test_two_processes_equal_one(rated_table, backbone_name, tmp_path):
         command, cwd=ROOT, env=environment, text=True, start_new_session=True, stderr=subprocess.PIPE
     )
     try:
-        complained = launcher.communicate(timeout=300)[1]
+        complained = launcher.communicate(timeout=600)[1]
     except subprocess.TimeoutExpired:
         # its workers too, or they outlive the test
         os.killpg(launcher.pid, signal.SIGKILL)

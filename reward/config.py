@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 Modulation = Literal["none", "cosine", "geometry"]
 Entailment = Literal["paper", "weighted", "two_sided"]
+Radius = Literal["norm", "learned"]
 
 FORMAT_VERSION = 1
 
@@ -48,6 +49,7 @@ class HyperAlignConfig:
     image_radius: float = _help("rho of an image of mean norm before training", 1.0)
     radius_low: float = _help("smooth lower bound of rho", 0.15)
     radius_high: float = _help("smooth upper bound of rho", 2.5)
+    radius: Radius = _help("what rho follows: the feature's norm, or also a learned direction of the feature", "norm")
     radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0: as it is", 0.3)
 
     lambda_rank: float = _help("weight of the ranking loss", 0.1)

@@ -16,6 +16,7 @@ from reward.modulation import Modulation
 _KNEE = 0.1
 # beyond that a backbone's norms are constant for all purposes, and only rounding would be blown up
 _MAX_POWER = 20.0
+_MAX_LOG_RADIUS = 2.0
 _INPUTS = {"none": 0, "cosine": 1, "geometry": 3}
 
 
@@ -46,6 +47,28 @@ def _inverse_smooth_bound(rho: float, low: float, high: float) -> float:
     """The radius that `smooth_bound` maps to `rho`."""
     capped = low + _KNEE * math.log(math.expm1((rho - low) / _KNEE))
     return high - _KNEE * math.log(math.expm1((high - capped) / _KNEE))
+
+
+class LogRadius(nn.Module):
+    """log of a factor on the radius, linear in the feature: 2 tanh(sqrt(D) w.u / (2 n)), in (-2, 2); w starts at 0.
+
+    Lets the radius say what the norm of a frozen feature does not: how well made a picture is, how much a prompt asks.
+    Ours, like its bound, which keeps the exponential finite.
+
+    Args:
+        dim: D, width of the features.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        # (1, D), a matrix, so that it decays
+        self.weight = nn.Parameter(torch.zeros(1, dim))
+
+    def forward(self, u: Tensor, mean_norm: Tensor) -> Tensor:
+        """Adapted features (..., D), mean norm () -> (..., 1)."""
+        scale = mean_norm / math.sqrt(u.shape[-1])
+        product = nn.functional.linear(u / scale, self.weight.to(u.dtype))
+        return _MAX_LOG_RADIUS * torch.tanh(product / _MAX_LOG_RADIUS)
 
 
 class HyperAlign(nn.Module):
@@ -79,6 +102,9 @@ class HyperAlign(nn.Module):
         self.text_adapter = GatedAdapter(dim, config.adapter_hidden) if config.adapter else None
         self.image_scale = nn.Parameter(self._start_scale(config.image_radius))
         self.text_scale = nn.Parameter(self._start_scale(config.text_radius))
+        learned = config.radius == "learned"
+        self.image_depth = LogRadius(dim) if learned else None
+        self.text_depth = LogRadius(dim) if learned else None
         inputs = _INPUTS[config.modulation]
         self.modulation = Modulation(inputs, config.modulation_hidden)
         self.register_buffer("image_norm", torch.ones(()))
@@ -138,19 +164,26 @@ class HyperAlign(nn.Module):
             dtype = torch.promote_types(image.dtype, torch.float32)
             return image.to(dtype), text.to(dtype)
 
-    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor) -> Tensor:
+    def _lift_image(self, u: Tensor) -> Tensor:
+        return self._lift(u, self.image_scale, self.image_norm, self.image_power, self.image_depth)
+
+    def _lift_text(self, u: Tensor) -> Tensor:
+        return self._lift(u, self.text_scale, self.text_norm, self.text_power, self.text_depth)
+
+    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor, depth: LogRadius | None) -> Tensor:
         config = self.config
         length = u.norm(dim=-1, keepdim=True)
         direction = u / torch.where(length > 0, length, 1.0)
         radius = scale.sigmoid() * config.max_scale * (length / norm) ** power
+        if depth is not None:
+            radius = radius * depth(u, norm).exp()
         rho = smooth_bound(radius, config.radius_low, config.radius_high)
         return direction * rho / math.sqrt(config.curvature)
 
     def _geometry(self, u_image: Tensor, u_text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Similarity, sqrt(c) d, phi, delta of adapted features."""
         config = self.config
-        v_image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power)
-        v_text = self._lift(u_text, self.text_scale, self.text_norm, self.text_power)
+        v_image, v_text = self._lift_image(u_image), self._lift_text(u_text)
         similarity = cosine_similarity(u_image, u_text, dim=-1)
         distance = lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature)
         angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
@@ -168,8 +201,7 @@ class HyperAlign(nn.Module):
         """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
         u_image, u_text = self.adapt(image_features, text_features)
         root = math.sqrt(self.config.curvature)
-        image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power).norm(dim=-1) * root
-        return image, self._lift(u_text, self.text_scale, self.text_norm, self.text_power).norm(dim=-1) * root
+        return self._lift_image(u_image).norm(dim=-1) * root, self._lift_text(u_text).norm(dim=-1) * root
 
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), broadcasting -> output of shape (...)."""

@@ -59,7 +59,7 @@ class HyperAlignConfig:
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f.name, getattr(self, f.name), _HINTS[f.name]))
+            object.__setattr__(self, f.name, check_type(f.name, getattr(self, f.name), _HINTS[f.name]))
         for name in ("embed_dim", "adapter_hidden", "modulation_hidden"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("curvature", "min_radius", "max_scale", "radius_low"):
@@ -129,7 +129,7 @@ class HyperAlignConfig:
 _HINTS = typing.get_type_hints(HyperAlignConfig)
 
 
-def _checked(name: str, value: Any, hint: Any) -> Any:
+def check_type(name: str, value: Any, hint: Any) -> Any:
     """`value` if it has exactly the annotated type; an int is taken where a float is meant, a bool never."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) or _is_union(hint) else (hint,)
     for option in options:

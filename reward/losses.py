@@ -1,10 +1,13 @@
 """What HyperAlign is trained on: regression, ranking and dynamic-supervision entailment."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from reward.config import HyperAlignConfig
 
 
 def regression_loss(score: Tensor, target: Tensor) -> Tensor:
@@ -74,3 +77,40 @@ def entailment_loss(
 def saturated_share(half_aperture: Tensor) -> Tensor:
     """Share of cones that are open to pi/2: near 1 means that the texts have collapsed towards the origin."""
     return (half_aperture > math.pi / 2 - 1e-3).to(half_aperture.dtype).mean()
+
+
+@dataclass(frozen=True)
+class Objective:
+    """regression + lambda_rank * ranking + lambda_ent * entailment; a part of weight 0 is reported, not trained on.
+
+    Example:
+        >>> objective = Objective.of(HyperAlignConfig(lambda_rank=0.0, entailment=None))
+        >>> parts = objective(score, exterior_angle, half_aperture, target)
+        >>> parts["loss"] == parts["regression"]
+        tensor(True)
+    """
+
+    lambda_rank: float
+    lambda_ent: float
+    entailment: str | None
+    contraction: float = 0.8
+
+    @classmethod
+    def of(cls, config: HyperAlignConfig) -> "Objective":
+        """The objective that a model's config names."""
+        return cls(config.lambda_rank, config.lambda_ent, config.entailment, config.contraction)
+
+    def __call__(
+        self, score: Tensor, exterior_angle: Tensor, half_aperture: Tensor, target: Tensor
+    ) -> dict[str, Tensor]:
+        """Scalars `loss`, `regression`, `ranking` and `entailment` of pairs, each argument (B,)."""
+        parts = {
+            "regression": regression_loss(score, target),
+            "ranking": ranking_loss(score, target),
+            "entailment": entailment_loss(exterior_angle, half_aperture, target, self.entailment, self.contraction),
+        }
+        loss = parts["regression"]
+        for weight, name in ((self.lambda_rank, "ranking"), (self.lambda_ent, "entailment")):
+            if weight != 0:
+                loss = loss + weight * parts[name]
+        return {"loss": loss, **parts}

@@ -1,0 +1,73 @@
+"""One batch over several processes: each computes its share, all see the whole loss, gradients are summed.
+
+The ranking loss compares the pairs of a whole batch. Averaging the losses of shares, as data parallelism does, would
+drop the comparisons across them; here a run with any number of processes takes the steps of a run with one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process's rank among `count`; with a count of 1 nothing is ever communicated.
+
+    Example:
+        >>> Processes(rank=1, count=2).share(torch.arange(5))
+        tensor([3, 4, 0])
+    """
+
+    rank: int = 0
+    count: int = 1
+
+    @classmethod
+    def launched(cls) -> "Processes":
+        """Those of torch.distributed, where a launcher started several."""
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return cls()
+        return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's part of (N,) rows, equally long everywhere: the last is filled up with first rows."""
+        if self.count == 1:
+            return rows
+        size = -(-len(rows) // self.count)
+        filled = rows.repeat(-(-size * self.count // len(rows)))[: size * self.count]
+        return filled[self.rank * size : (self.rank + 1) * size]
+
+    def join(self, own: Tensor, total: int) -> Tensor:
+        """The (total, ...) of a whole batch from every process's share; gradients flow into this process's own part."""
+        if self.count == 1:
+            return own
+        parts = [torch.empty_like(own) for _ in range(self.count)]
+        distributed.all_gather(parts, own.detach().contiguous())
+        parts[self.rank] = own
+        return torch.cat(parts)[:total]
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Add up the gradients that every process has for its own part."""
+        if self.count == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in gradients])
+        distributed.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite every process's tensors with the main process's."""
+        if self.count > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor.detach(), src=0)
+
+    def wait(self) -> None:
+        """Go on when every process has come here."""
+        if self.count > 1:
+            distributed.barrier()

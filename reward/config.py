@@ -9,7 +9,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Modulation = Literal["none", "cosine", "geometry"]
+Modulation = Literal["none", "cosine", "radii", "geometry"]
 Entailment = Literal["paper", "weighted", "two_sided"]
 Radius = Literal["norm", "learned"]
 
@@ -39,7 +39,7 @@ class HyperAlignConfig:
 
     adapter: bool = _help("gated residual adapter on the features; off = the backbone's own features", True)
     adapter_hidden: int = _help("hidden width of the adapter", 256)
-    modulation: Modulation = _help("what M sees: nothing (three constants), the cosine, or the geometry", "geometry")
+    modulation: Modulation = _help("what M sees: nothing, the cosine, it and both radii, the geometry", "geometry")
     modulation_hidden: int = _help("hidden width of M", 32)
 
     curvature: float = _help("c > 0, the space has curvature -c; redundant with the learned scales", 1.0)

@@ -17,7 +17,7 @@ _KNEE = 0.1
 # beyond that a backbone's norms are constant for all purposes, and only rounding would be blown up
 _MAX_POWER = 20.0
 _MAX_LOG_RADIUS = 2.0
-_INPUTS = {"none": 0, "cosine": 1, "geometry": 3}
+_INPUTS = {"none": 0, "cosine": 1, "radii": 3, "geometry": 3}
 
 
 class HyperAlignOutput(NamedTuple):
@@ -32,6 +32,17 @@ class HyperAlignOutput(NamedTuple):
     alpha: Tensor
     beta: Tensor
     gamma: Tensor
+
+
+class _Geometry(NamedTuple):
+    """What `HyperAlign` computes of each pair before it modulates: sqrt(c) d, phi, delta (...), and both points."""
+
+    similarity: Tensor
+    distance: Tensor
+    angle: Tensor
+    aperture: Tensor
+    v_image: Tensor
+    v_text: Tensor
 
 
 def smooth_bound(radius: Tensor, low: float, high: float) -> Tensor:
@@ -79,7 +90,8 @@ class HyperAlign(nn.Module):
     alpha, beta, gamma = M(Z);  score = gamma (alpha s_base + beta).
 
     The power is ours: towers that end in a layer norm give norms of a few per cent's spread, and with nearly constant
-    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`.
+    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`. With
+    `config.radius` "learned" the radius is further multiplied by exp of a `LogRadius` of u, one per modality.
 
     Only gamma*alpha and gamma*beta are identifiable. Mean norms and the standardisation of Z are buffers, set by
     `calibrate`, never statistics of a batch: a pair's score does not depend on its neighbours. Untrained, the score is
@@ -136,7 +148,7 @@ class HyperAlign(nn.Module):
             spread = log_norms.std(correction=0).clamp(min=1e-6)
             buffer.copy_((self.config.radius_spread / spread).clamp(1, _MAX_POWER))
         if self.z_mean.numel():
-            z = self._raw_z(*self._geometry(*self.adapt(image_features, text_features)))
+            z = self._raw_z(self._geometry(*self.adapt(image_features, text_features)))
             self.z_mean.copy_(z.mean(0))
             # a floor, so that a constant input cannot blow rounding noise up
             self.z_std.copy_(z.std(0, correction=0).clamp(min=1e-3))
@@ -180,22 +192,30 @@ class HyperAlign(nn.Module):
         rho = smooth_bound(radius, config.radius_low, config.radius_high)
         return direction * rho / math.sqrt(config.curvature)
 
-    def _geometry(self, u_image: Tensor, u_text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Similarity, sqrt(c) d, phi, delta of adapted features."""
+    def _geometry(self, u_image: Tensor, u_text: Tensor) -> _Geometry:
         config = self.config
         v_image, v_text = self._lift_image(u_image), self._lift_text(u_text)
-        similarity = cosine_similarity(u_image, u_text, dim=-1)
-        distance = lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature)
         angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
-        aperture = lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle)
-        return similarity, distance, angle, aperture
+        return _Geometry(
+            cosine_similarity(u_image, u_text, dim=-1),
+            lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature),
+            angle,
+            lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle),
+            v_image,
+            v_text,
+        )
 
-    def _raw_z(self, similarity: Tensor, distance: Tensor, angle: Tensor, aperture: Tensor) -> Tensor:
+    def _raw_z(self, g: _Geometry) -> Tensor:
         if self.config.modulation == "none":
-            return similarity.unsqueeze(-1)[..., :0]
+            return g.similarity.unsqueeze(-1)[..., :0]
         if self.config.modulation == "cosine":
-            return similarity.unsqueeze(-1)
-        return torch.stack((distance, angle / math.pi, aperture / (math.pi / 2)), -1)
+            return g.similarity.unsqueeze(-1)
+        if self.config.modulation == "radii":
+            root, low = math.sqrt(self.config.curvature), self.config.radius_low
+            # only a zero feature lies below the bound
+            logs = [(root * v.norm(dim=-1)).clamp(min=low).log().expand_as(g.similarity) for v in (g.v_image, g.v_text)]
+            return torch.stack((g.similarity, *logs), -1)
+        return torch.stack((g.distance, g.angle / math.pi, g.aperture / (math.pi / 2)), -1)
 
     def radii(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
         """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
@@ -206,8 +226,9 @@ class HyperAlign(nn.Module):
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), broadcasting -> output of shape (...)."""
         with torch.autocast(u_image.device.type, enabled=False):
-            similarity, distance, angle, aperture = self._geometry(u_image, u_text)
-            z = (self._raw_z(similarity, distance, angle, aperture) - self.z_mean) / self.z_std
+            geometry = self._geometry(u_image, u_text)
+            similarity, distance, angle, aperture = geometry[:4]
+            z = (self._raw_z(geometry) - self.z_mean) / self.z_std
             modulated = self.modulation(z.to(self.modulation.bias.dtype))
             alpha, beta, gamma = (m.to(similarity.dtype) for m in modulated)
             score = gamma * (alpha * similarity + beta)

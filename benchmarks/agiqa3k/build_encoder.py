@@ -107,8 +107,11 @@ def build(towers: Path, pictures: Path, output: Path) -> None:
         raise FileExistsError(f"Expected a new folder but {output} exists; remove it to build again")
     check_towers(towers)
     files = sorted(p for p in pictures.glob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
-    if not files:
-        raise FileNotFoundError(f"Expected JPEG, PNG or WebP pictures in {pictures} but there are none")
+    if len(files) <= PICTURE_WIDTH:
+        raise FileNotFoundError(
+            f"Expected more than {PICTURE_WIDTH} JPEG, PNG or WebP pictures in {pictures}, one for each component, but "
+            f"there are {len(files)}"
+        )
     trunk = image_tower(towers / IMAGE_WEIGHTS)
     features = trunk_features(trunk, files)
     logits = trunk.classifier(features).detach()
@@ -253,7 +256,9 @@ def write_folder(folder: Path, trunk: torch.nn.Module, text_folder: Path, found:
     state[last] = state[last] - found.text_mean
     state["text.proj.weight"] = found.text_weight
     state["logit_scale"] = torch.tensor(0.0)
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "open_clip_model.safetensors")
+    weights = folder / "open_clip_model.safetensors"
+    save_file({k: v.contiguous() for k, v in state.items()}, weights)
+    weights.chmod(0o644)
     config = {"model_cfg": MODEL_CONFIG, "preprocess_cfg": {k: v for k, v in PREPROCESSING.items() if k != "size"}}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

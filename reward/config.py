@@ -9,8 +9,9 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Modulation = Literal["none", "cosine", "geometry"]
+Modulation = Literal["none", "cosine", "radii", "geometry"]
 Entailment = Literal["paper", "weighted", "two_sided"]
+Radius = Literal["norm", "learned"]
 
 FORMAT_VERSION = 1
 
@@ -38,7 +39,7 @@ class HyperAlignConfig:
 
     adapter: bool = _help("gated residual adapter on the features; off = the backbone's own features", True)
     adapter_hidden: int = _help("hidden width of the adapter", 256)
-    modulation: Modulation = _help("what M sees: nothing (three constants), the cosine, or the geometry", "geometry")
+    modulation: Modulation = _help("what M sees: nothing, the cosine, it and both radii, the geometry", "geometry")
     modulation_hidden: int = _help("hidden width of M", 32)
 
     curvature: float = _help("c > 0, the space has curvature -c; redundant with the learned scales", 1.0)
@@ -48,6 +49,7 @@ class HyperAlignConfig:
     image_radius: float = _help("rho of an image of mean norm before training", 1.0)
     radius_low: float = _help("smooth lower bound of rho", 0.15)
     radius_high: float = _help("smooth upper bound of rho", 2.5)
+    radius: Radius = _help("what rho follows: the feature's norm, or also a learned direction of the feature", "norm")
     radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0: as it is", 0.3)
 
     lambda_rank: float = _help("weight of the ranking loss", 0.1)

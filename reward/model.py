@@ -16,7 +16,8 @@ from reward.modulation import Modulation
 _KNEE = 0.1
 # beyond that a backbone's norms are constant for all purposes, and only rounding would be blown up
 _MAX_POWER = 20.0
-_INPUTS = {"none": 0, "cosine": 1, "geometry": 3}
+_MAX_LOG_RADIUS = 2.0
+_INPUTS = {"none": 0, "cosine": 1, "radii": 3, "geometry": 3}
 
 
 class HyperAlignOutput(NamedTuple):
@@ -31,6 +32,17 @@ class HyperAlignOutput(NamedTuple):
     alpha: Tensor
     beta: Tensor
     gamma: Tensor
+
+
+class _Geometry(NamedTuple):
+    """What `HyperAlign` computes of each pair before it modulates: sqrt(c) d, phi, delta (...), and both points."""
+
+    similarity: Tensor
+    distance: Tensor
+    angle: Tensor
+    aperture: Tensor
+    v_image: Tensor
+    v_text: Tensor
 
 
 def smooth_bound(radius: Tensor, low: float, high: float) -> Tensor:
@@ -48,6 +60,28 @@ def _inverse_smooth_bound(rho: float, low: float, high: float) -> float:
     return high - _KNEE * math.log(math.expm1((high - capped) / _KNEE))
 
 
+class LogRadius(nn.Module):
+    """log of a factor on the radius, linear in the feature: 2 tanh(sqrt(D) w.u / (2 n)), in (-2, 2); w starts at 0.
+
+    Lets the radius say what the norm of a frozen feature does not: how well made a picture is, how much a prompt asks.
+    Ours, like its bound, which keeps the exponential finite.
+
+    Args:
+        dim: D, width of the features.
+    """
+
+    def __init__(self, dim: int):
+        super().__init__()
+        # (1, D), a matrix, so that it decays
+        self.weight = nn.Parameter(torch.zeros(1, dim))
+
+    def forward(self, u: Tensor, mean_norm: Tensor) -> Tensor:
+        """Adapted features (..., D), mean norm () -> (..., 1)."""
+        scale = mean_norm / math.sqrt(u.shape[-1])
+        product = nn.functional.linear(u / scale, self.weight.to(u.dtype))
+        return _MAX_LOG_RADIUS * torch.tanh(product / _MAX_LOG_RADIUS)
+
+
 class HyperAlign(nn.Module):
     """The HyperAlign head on un-normalised backbone features.
 
@@ -56,7 +90,8 @@ class HyperAlign(nn.Module):
     alpha, beta, gamma = M(Z);  score = gamma (alpha s_base + beta).
 
     The power is ours: towers that end in a layer norm give norms of a few per cent's spread, and with nearly constant
-    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`.
+    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`. With
+    `config.radius` "learned" the radius is further multiplied by exp of a `LogRadius` of u, one per modality.
 
     Only gamma*alpha and gamma*beta are identifiable. Mean norms and the standardisation of Z are buffers, set by
     `calibrate`, never statistics of a batch: a pair's score does not depend on its neighbours. Untrained, the score is
@@ -79,6 +114,9 @@ class HyperAlign(nn.Module):
         self.text_adapter = GatedAdapter(dim, config.adapter_hidden) if config.adapter else None
         self.image_scale = nn.Parameter(self._start_scale(config.image_radius))
         self.text_scale = nn.Parameter(self._start_scale(config.text_radius))
+        learned = config.radius == "learned"
+        self.image_depth = LogRadius(dim) if learned else None
+        self.text_depth = LogRadius(dim) if learned else None
         inputs = _INPUTS[config.modulation]
         self.modulation = Modulation(inputs, config.modulation_hidden)
         self.register_buffer("image_norm", torch.ones(()))
@@ -110,7 +148,7 @@ class HyperAlign(nn.Module):
             spread = log_norms.std(correction=0).clamp(min=1e-6)
             buffer.copy_((self.config.radius_spread / spread).clamp(1, _MAX_POWER))
         if self.z_mean.numel():
-            z = self._raw_z(*self._geometry(*self.adapt(image_features, text_features)))
+            z = self._raw_z(self._geometry(*self.adapt(image_features, text_features)))
             self.z_mean.copy_(z.mean(0))
             # a floor, so that a constant input cannot blow rounding noise up
             self.z_std.copy_(z.std(0, correction=0).clamp(min=1e-3))
@@ -138,44 +176,59 @@ class HyperAlign(nn.Module):
             dtype = torch.promote_types(image.dtype, torch.float32)
             return image.to(dtype), text.to(dtype)
 
-    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor) -> Tensor:
+    def _lift_image(self, u: Tensor) -> Tensor:
+        return self._lift(u, self.image_scale, self.image_norm, self.image_power, self.image_depth)
+
+    def _lift_text(self, u: Tensor) -> Tensor:
+        return self._lift(u, self.text_scale, self.text_norm, self.text_power, self.text_depth)
+
+    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor, depth: LogRadius | None) -> Tensor:
         config = self.config
         length = u.norm(dim=-1, keepdim=True)
         direction = u / torch.where(length > 0, length, 1.0)
         radius = scale.sigmoid() * config.max_scale * (length / norm) ** power
+        if depth is not None:
+            radius = radius * depth(u, norm).exp()
         rho = smooth_bound(radius, config.radius_low, config.radius_high)
         return direction * rho / math.sqrt(config.curvature)
 
-    def _geometry(self, u_image: Tensor, u_text: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Similarity, sqrt(c) d, phi, delta of adapted features."""
+    def _geometry(self, u_image: Tensor, u_text: Tensor) -> _Geometry:
         config = self.config
-        v_image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power)
-        v_text = self._lift(u_text, self.text_scale, self.text_norm, self.text_power)
-        similarity = cosine_similarity(u_image, u_text, dim=-1)
-        distance = lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature)
+        v_image, v_text = self._lift_image(u_image), self._lift_text(u_text)
         angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
-        aperture = lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle)
-        return similarity, distance, angle, aperture
+        return _Geometry(
+            cosine_similarity(u_image, u_text, dim=-1),
+            lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature),
+            angle,
+            lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle),
+            v_image,
+            v_text,
+        )
 
-    def _raw_z(self, similarity: Tensor, distance: Tensor, angle: Tensor, aperture: Tensor) -> Tensor:
+    def _raw_z(self, g: _Geometry) -> Tensor:
         if self.config.modulation == "none":
-            return similarity.unsqueeze(-1)[..., :0]
+            return g.similarity.unsqueeze(-1)[..., :0]
         if self.config.modulation == "cosine":
-            return similarity.unsqueeze(-1)
-        return torch.stack((distance, angle / math.pi, aperture / (math.pi / 2)), -1)
+            return g.similarity.unsqueeze(-1)
+        if self.config.modulation == "radii":
+            root, low = math.sqrt(self.config.curvature), self.config.radius_low
+            # only a zero feature lies below the bound
+            logs = [(root * v.norm(dim=-1)).clamp(min=low).log().expand_as(g.similarity) for v in (g.v_image, g.v_text)]
+            return torch.stack((g.similarity, *logs), -1)
+        return torch.stack((g.distance, g.angle / math.pi, g.aperture / (math.pi / 2)), -1)
 
     def radii(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
         """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
         u_image, u_text = self.adapt(image_features, text_features)
         root = math.sqrt(self.config.curvature)
-        image = self._lift(u_image, self.image_scale, self.image_norm, self.image_power).norm(dim=-1) * root
-        return image, self._lift(u_text, self.text_scale, self.text_norm, self.text_power).norm(dim=-1) * root
+        return self._lift_image(u_image).norm(dim=-1) * root, self._lift_text(u_text).norm(dim=-1) * root
 
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), broadcasting -> output of shape (...)."""
         with torch.autocast(u_image.device.type, enabled=False):
-            similarity, distance, angle, aperture = self._geometry(u_image, u_text)
-            z = (self._raw_z(similarity, distance, angle, aperture) - self.z_mean) / self.z_std
+            geometry = self._geometry(u_image, u_text)
+            similarity, distance, angle, aperture = geometry[:4]
+            z = (self._raw_z(geometry) - self.z_mean) / self.z_std
             modulated = self.modulation(z.to(self.modulation.bias.dtype))
             alpha, beta, gamma = (m.to(similarity.dtype) for m in modulated)
             score = gamma * (alpha * similarity + beta)

@@ -8,6 +8,7 @@ from reward import HyperAlign, HyperAlignConfig, lorentz
 from reward.model import _inverse_smooth_bound, smooth_bound
 
 DIM = 16
+MODULATIONS = ["none", "cosine", "radii", "geometry"]
 
 
 def head(seed: int = 0, spread: float = 0.3, **fields) -> HyperAlign:
@@ -26,29 +27,36 @@ def features(seed: int = 0, count: int = 32, dtype=torch.float32) -> tuple[torch
     return 7 * (shared + own), 3 * (shared - 0.5 * own)
 
 
-@pytest.mark.parametrize("modulation, adapter", list(itertools.product(["none", "cosine", "geometry"], [True, False])))
-def test_untrained_score_is_the_cosine(modulation, adapter):
-    model = head(spread=0.0, modulation=modulation, adapter=adapter)
+@pytest.mark.parametrize("modulation, adapter", list(itertools.product(MODULATIONS, [True, False])))
+@pytest.mark.parametrize("radius", ["norm", "learned"])
+def test_untrained_score_is_the_cosine(modulation, adapter, radius):
+    model = head(spread=0.0, modulation=modulation, adapter=adapter, radius=radius)
     image, text = features(1)
     output = model(image, text)
     torch.testing.assert_close(output.score, torch.nn.functional.cosine_similarity(image, text))
     assert torch.equal(output.score, output.similarity)
 
 
+@pytest.mark.parametrize("radius", ["norm", "learned"])
 @pytest.mark.parametrize("seed", range(3))
-def test_score_follows_the_formula(seed):
-    model = head(seed)
+def test_score_follows_the_formula(seed, radius):
+    model = head(seed, radius=radius)
     image, text = features(seed + 1)
     output = model(image, text)
     u_image, u_text = model.adapt(image, text)
     torch.testing.assert_close(output.similarity, torch.nn.functional.cosine_similarity(u_image, u_text))
 
-    def lift(u, a0, norm, power):
-        rho = smooth_bound(a0.sigmoid() * 2 * (u.norm(dim=-1) / norm) ** power, 0.15, 2.5)
+    def lift(u, a0, norm, power, depth):
+        factor = 1.0
+        if radius == "learned":
+            factor = torch.exp(2 * torch.tanh(4 * (u / norm) @ depth.weight[0] / 2))  # 4: sqrt(DIM)
+        rho = smooth_bound(a0.sigmoid() * 2 * (u.norm(dim=-1) / norm) ** power * factor, 0.15, 2.5)
         return rho[:, None] * u / u.norm(dim=-1, keepdim=True)
 
-    v_image = lift(u_image, model.image_scale, model.image_norm, model.image_power)
-    v_text = lift(u_text, model.text_scale, model.text_norm, model.text_power)
+    v_image = lift(u_image, model.image_scale, model.image_norm, model.image_power, model.image_depth)
+    v_text = lift(u_text, model.text_scale, model.text_norm, model.text_power, model.text_depth)
+    for rho, v in zip(model.radii(image, text), (v_image, v_text), strict=True):
+        torch.testing.assert_close(rho, v.norm(dim=-1))
     torch.testing.assert_close(output.distance, lorentz.distance(v_text, v_image))
     torch.testing.assert_close(output.exterior_angle, lorentz.exterior_angle(v_text, v_image))
     torch.testing.assert_close(output.half_aperture, lorentz.half_aperture(v_text))
@@ -59,6 +67,33 @@ def test_score_follows_the_formula(seed):
     assert all(value.shape == (32,) and torch.isfinite(value).all() for value in output)
 
 
+def test_the_flat_modulation_sees_cosine_and_log_radii():
+    model = head(modulation="radii", radius="learned")
+    image, text = features(1)
+    output = model(image, text)
+    z = torch.stack((output.similarity, *(rho.log() for rho in model.radii(image, text))), -1)
+    alpha, beta, gamma = model.modulation((z - model.z_mean) / model.z_std)
+    torch.testing.assert_close(output.score, gamma * (alpha * output.similarity + beta))
+
+
+def test_a_learned_radius_adds_two_vectors_and_nothing_else():
+    plain, learned = (HyperAlign(HyperAlignConfig(embed_dim=DIM, radius=r)).state_dict() for r in ("norm", "learned"))
+    assert {k: tuple(v.shape) for k, v in learned.items() if k not in plain} == {
+        "image_depth.weight": (1, DIM), "text_depth.weight": (1, DIM)
+    }  # fmt: skip
+    assert plain.keys() < learned.keys()
+
+
+@pytest.mark.parametrize("radius", ["norm", "learned"])
+def test_pairs_broadcast(radius):
+    for modulation in MODULATIONS:
+        model = head(modulation=modulation, radius=radius)
+        image, text = features(1)
+        matrix = model(image[:4, None], text[None, :5]).score
+        assert matrix.shape == (4, 5)
+        torch.testing.assert_close(matrix.diagonal(), model(image[:4], text[:4]).score, rtol=1e-5, atol=1e-6)
+
+
 def test_curvature_is_redundant():
     image, text = features(1)
     flat, curved = head(curvature=1.0), head(curvature=4.0)
@@ -67,9 +102,9 @@ def test_curvature_is_redundant():
     torch.testing.assert_close(a.distance, 2 * b.distance)
 
 
-@pytest.mark.parametrize("modulation", ["cosine", "geometry"])
+@pytest.mark.parametrize("modulation", ["cosine", "radii", "geometry"])
 def test_a_pair_never_depends_on_its_batch(modulation):
-    model = head(modulation=modulation)
+    model = head(modulation=modulation, radius="learned")
     image, text = features(1)
     together = model(image, text).score
     alone = torch.stack([model(image[i : i + 1], text[i : i + 1]).score[0] for i in range(32)])
@@ -125,9 +160,13 @@ def edge_features() -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("image, text", list(itertools.product(edge_features(), edge_features())))
-@pytest.mark.parametrize("spread", [0.0, 0.3])
-def test_values_and_gradients_are_finite_at_edges(image, text, dtype, spread):
-    model = head(spread=spread)
+@pytest.mark.parametrize(
+    "fields",
+    [{"spread": 0.0}, {}, {"radius": "learned"}, {"radius": "learned", "modulation": "radii"}],
+    ids=["untrained", "trained", "learned", "radii"],
+)
+def test_values_and_gradients_are_finite_at_edges(image, text, dtype, fields):
+    model = head(**fields)
     a, b = (edge_features()[n].to(dtype)[None].clone().requires_grad_() for n in (image, text))
     output = model(a, b)
     assert all(torch.isfinite(value).all() for value in output)
@@ -136,14 +175,16 @@ def test_values_and_gradients_are_finite_at_edges(image, text, dtype, spread):
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
 
 
-def test_gradients_agree_with_finite_differences():
-    model = head().double()
+@pytest.mark.parametrize("fields", [{}, {"radius": "learned"}, {"radius": "learned", "modulation": "radii"}])
+def test_gradients_agree_with_finite_differences(fields):
+    model = head(**fields).double()
     image, text = (f.requires_grad_() for f in features(2, count=3, dtype=torch.float64))
     assert torch.autograd.gradcheck(lambda i, t: model(i, t).score, (image, text))
 
 
-def test_every_parameter_gets_a_gradient():
-    model = head()
+@pytest.mark.parametrize("radius", ["norm", "learned"])
+def test_every_parameter_gets_a_gradient(radius):
+    model = head(radius=radius)
     model(*features(1)).score.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 

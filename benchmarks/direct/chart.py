@@ -11,6 +11,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from benchmarks.direct.run import CURVES, METHODS  # noqa: E402
 from benchmarks.results_file import read_rows  # noqa: E402
@@ -31,24 +32,26 @@ def main() -> None:
             curves[row["method"]][row["seed"]].append(row)
     methods = [method for method in METHODS if method in curves]
     figure, axes = plt.subplots(2, 2, figsize=(11.5, 8.2), constrained_layout=True)
-    for axis, (column, label) in zip(axes.flat, AXES, strict=False):
+    for axis, (column, title) in zip(axes.flat, AXES, strict=False):
         for method in methods:
             x, middle, low, high = band(curves[method], column, "oracle")
-            line = axis.plot(x, middle, color=COLOURS[method], label=method, linewidth=1.8)
-            axis.fill_between(x, low, high, color=line[0].get_color(), alpha=0.13, linewidth=0)
-        axis.set(xlabel=label, ylabel="held-out oracle", xscale="log")
+            seeds = len(curves[method])
+            label = f"{method}, {seeds} seed{'s' if seeds > 1 else ''}"
+            axis.plot(x, middle, color=COLOURS[method], label=label, linewidth=1.8)
+            axis.fill_between(x, low, high, color=COLOURS[method], alpha=0.13, linewidth=0)
+        axis.set(xlabel=title, ylabel="held-out oracle", xscale="log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
     axis = axes.flat[3]
     for method in methods:
-        path = mean_path(curves[method])
+        # From the first saved LoRA: the base model, far to the lower left, is the same for all.
+        path = mean_path(curves[method])[1:]
         axis.plot(*path.T, color=COLOURS[method], marker=".", linewidth=1.2)
         axis.plot(*path[-1], color=COLOURS[method], marker="o", markersize=6)
     axis.set(xlabel="held-out reward (what is trained, on other prompts)", ylabel="held-out oracle")
     axes.flat[0].legend(frameon=False, fontsize=9, loc="lower right")
-    counts = sorted({len(seeds) for seeds in curves.values()})
-    figure.suptitle(
-        f"DDPO and direct backpropagation on the tiny world: {' or '.join(map(str, counts))} seeds, mean and range",
-        fontsize=11,
-    )
+    figure.suptitle("DDPO and direct backpropagation, tiny world: mean over seeds, lowest to highest", fontsize=11)
     for axis in axes.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -40,25 +40,30 @@ def draw_space(path: Path) -> None:
     for axes, title in ((steps, "rings one unit apart, and shortest ways"), (cones, "the further out, the narrower")):
         _empty_disc(axes, title)
     turn = np.linspace(0, 2 * math.pi, 200)
-    for radius in range(1, 5):
+    steps.plot(0, 0, "o", color="#222222", markersize=5)
+    for radius in range(1, 6):
         size = math.tanh(radius / 2)
         steps.plot(size * np.cos(turn), size * np.sin(turn), color="#9a9a9a", linewidth=1)
-        steps.annotate(str(radius), (0, -size), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=9)
-    for radius, between, across in ((2.5, 1.9, 0.3), (2.5, 0.9, 2.5), (3.5, 0.6, 4.6)):
+    for radius in range(1, 3):
+        steps.annotate(str(radius), (0, -math.tanh(radius / 2)), xytext=(0, 3), textcoords="offset points", ha="center")
+    for radius, between, across in ((2.5, 1.9, 0.3), (2.5, 0.9, 2.5), (3.5, 0.6, 5.0)):
         way = ConePlane(radius, radius, between, 0.5).geodesic_to_image()
         turned = way @ np.array([[math.cos(across), math.sin(across)], [-math.sin(across), math.cos(across)]])
         steps.plot(*turned.T, color="#1f5f8b", linewidth=1.8)
         steps.plot(*turned[[0, -1]].T, "o", color="#1f5f8b", markersize=5)
-    for radius, across in ((0.35, 0.0), (0.8, 2.2), (1.6, 4.2)):
+    for radius, across, label_at in (
+        (0.35, 0.0, (0.64, 0.0)),
+        (0.8, 2.2, (0.05, 0.52)),
+        (1.6, 4.2, (0.06, -0.55)),
+    ):
         plane = ConePlane(radius, 1, 1, math.asin(2 * MIN_RADIUS / math.sinh(radius)))
         spin = np.array([[math.cos(across), math.sin(across)], [-math.sin(across), math.cos(across)]])
         cones.fill(*(plane.cone_outline() @ spin).T, color="#f2c14e", alpha=0.45, linewidth=0)
         for sign in (1, -1):
             cones.plot(*(plane.ray(sign * plane.half_aperture) @ spin).T, color="#b3541e", linewidth=1.2)
         cones.plot(*(plane.text @ spin), "o", color="#b3541e", markersize=5)
-        at = plane.ray(0.0, length=1.1 + 0.2 * radius)[-1] @ spin
         label = f"radius {radius}\n±{math.degrees(plane.half_aperture):.0f}°"
-        cones.text(*at, label, fontsize=9, ha="center", va="center")
+        cones.text(*label_at, label, fontsize=9, ha="center", va="center")
     cones.plot(0, 0, "o", color="#222222", markersize=5)
     save_figure(figure, path)
 
@@ -66,7 +71,7 @@ def draw_space(path: Path) -> None:
 def draw_inside_and_outside(path: Path) -> None:
     """The same cone with an image in it and one beside it."""
     figure = new_figure(9, 4.7)
-    for axes, between in zip(figure.subplots(1, 2), (0.28, 1.25), strict=True):
+    for axes, between in zip(figure.subplots(1, 2), (0.09, 1.25), strict=True):
         draw_plane(axes, ConePlane(0.45, 1.6, between, math.asin(2 * MIN_RADIUS / math.sinh(0.45))))
     save_figure(figure, path)
 

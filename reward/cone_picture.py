@@ -59,14 +59,15 @@ def draw_plane(axes: "Axes", plane: ConePlane, names: tuple[str, str] = ("text",
     axes.plot(*plane.geodesic_to_image().T, color=_IMAGE, linewidth=1.8)
     phi, _ = plane.exterior_angle_and_distance()
     delta = plane.half_aperture
-    # between the cone's edge and the way to the image, where neither line runs through the words
-    label_at = (phi + delta) / 2 if phi > delta else phi / 2
-    _draw_angle(axes, plane.text, phi, label_at, 0.14, _IMAGE, f"φ = {np.degrees(phi):.0f}°")
-    _draw_angle(axes, plane.text, -delta, -delta / 2, 0.25, _TEXT, f"δ = {np.degrees(delta):.0f}°")
+    _draw_angle(axes, plane.text, phi, 0.14, _IMAGE, "φ")
+    _draw_angle(axes, plane.text, -delta, 0.24, _TEXT, "δ")
+    # the numbers stand below the disc, where no line runs
+    for x, side, label, angle, colour in ((-0.05, "right", "φ", phi, _IMAGE), (0.05, "left", "δ", delta, _TEXT)):
+        axes.text(x, -1.06, f"{label} = {np.degrees(angle):.0f}°", color=colour, fontsize=11, ha=side, va="top")
     for point, colour, name, side, align in (
         ((0.0, 0.0), _INK, "origin", (-8, -4), "right"),
         (plane.text, _TEXT, names[0], (-1, -19), "center"),
-        (plane.image, _IMAGE, names[1], (0, 8), "center"),
+        (plane.image, _IMAGE, names[1], *_beside(plane.image)),
     ):
         axes.plot(*point, "o", color=colour, markersize=7, markeredgecolor="white", zorder=5)
         note = {"color": colour, "fontsize": 11, "ha": align, "path_effects": _halo(), "zorder": 6}
@@ -105,15 +106,21 @@ def save_figure(figure: "Figure", path: Path) -> Path:
     return path
 
 
-def _draw_angle(
-    axes: "Axes", at: np.ndarray, angle: float, label_at: float, radius: float, colour: str, label: str
-) -> None:
+def _draw_angle(axes: "Axes", at: np.ndarray, angle: float, radius: float, colour: str, symbol: str) -> None:
     """An arc from the outward axis; true in the disc, which keeps angles."""
     turn = np.linspace(0, angle, 60)
     axes.plot(at[0] + radius * np.cos(turn), at[1] + radius * np.sin(turn), color=colour, linewidth=1.2)
-    along, across = (radius + 0.03) * np.cos(label_at), (radius + 0.03) * np.sin(label_at)
-    side = {"va": "bottom" if angle > 0 else "top", "ha": "left" if along >= 0 else "right"}
-    axes.text(at[0] + along, at[1] + across, label, color=colour, fontsize=11, path_effects=_halo(), **side)
+    # within the angle, or beside it where it is too narrow for a letter
+    middle = angle / 2 if abs(angle) > 0.5 else angle + np.copysign(0.35, angle)
+    x, y = at[0] + (radius + 0.07) * np.cos(middle), at[1] + (radius + 0.07) * np.sin(middle)
+    axes.text(x, y, symbol, color=colour, fontsize=11, ha="center", va="center", path_effects=_halo())
+
+
+def _beside(point: np.ndarray) -> tuple[tuple[int, int], str]:
+    """Offset in points and alignment of a point's name: above it, or to the side that is not the rim's."""
+    if np.hypot(*point) < 0.7:
+        return (0, 8), "center"
+    return ((-8, 3), "right") if point[0] > 0.35 else ((9, -4), "left")
 
 
 def _halo() -> list:

@@ -63,21 +63,10 @@ def explain(reward: HyperAlignReward, image: Any, prompt: str) -> Explanation:
     Example:
         >>> print(explain(reward, "ring.png", "a red ring left of a blue square"))  # doctest: +SKIP
     """
-    if not isinstance(prompt, str):
-        raise TypeError(f"Expected one prompt, a string, to explain but got {type(prompt).__name__}")
-    pieces = split_prompt(prompt)
-    if not pieces:
-        raise ValueError(f"Expected a prompt with at least one word but got {prompt!r}")
-    tensors = to_tensors(image)
-    if len(tensors) != 1:
-        raise ValueError(f"Expected one image to explain but got {len(tensors)}; explain them one by one")
-    picture = tensors[0].detach()
+    picture = _one_picture(image, prompt)
+    phrases = explain_phrases(reward, picture, prompt)
     with torch.no_grad():
-        image_feature = reward.backbone.encode_images(picture.unsqueeze(0))
-        output, plane = _geometry(reward, image_feature, prompt)
-        phrases = score_phrases(
-            pieces, lambda prompts: _scores(reward, image_feature, prompts), lambda old, new: _knows(reward, old, new)
-        )
+        output, plane = _geometry(reward, reward.backbone.encode_images(picture.unsqueeze(0)), prompt)
     return Explanation(
         prompt=prompt,
         image=picture.permute(1, 2, 0).clamp(0, 1).cpu().float().numpy(),
@@ -94,11 +83,35 @@ def explain(reward: HyperAlignReward, image: Any, prompt: str) -> Explanation:
     )
 
 
+@torch.no_grad()
+def explain_phrases(reward: HyperAlignReward, image: Any, prompt: str) -> PhraseScores:
+    """The phrases of `explain` alone, without its map, which costs the most; same inputs and errors."""
+    image_feature = reward.backbone.encode_images(_one_picture(image, prompt).unsqueeze(0))
+
+    def score(prompts: list[str]) -> np.ndarray:
+        text = reward.backbone.encode_prompts(prompts)
+        return reward.head(image_feature.expand(len(prompts), -1), text).score.cpu().numpy()
+
+    return score_phrases(split_prompt(prompt), score, lambda old, new: _knows(reward, old, new))
+
+
 def draw(explanation: Explanation, path: str | os.PathLike) -> Path:
     """Write the explanation's picture (.png, .svg, .pdf); see `reward.cone_picture.draw`."""
     from reward import cone_picture
 
     return cone_picture.draw(explanation, path)
+
+
+def _one_picture(image: Any, prompt: str) -> torch.Tensor:
+    """The image as (3, H, W), once both inputs are seen to be what can be explained."""
+    if not isinstance(prompt, str):
+        raise TypeError(f"Expected one prompt, a string, to explain but got {type(prompt).__name__}")
+    if not prompt.strip():
+        raise ValueError(f"Expected a prompt with at least one word but got {prompt!r}")
+    tensors = to_tensors(image)
+    if len(tensors) != 1:
+        raise ValueError(f"Expected one image to explain but got {len(tensors)}; explain them one by one")
+    return tensors[0].detach()
 
 
 def _geometry(reward: HyperAlignReward, image_feature: torch.Tensor, prompt: str) -> tuple:
@@ -110,11 +123,6 @@ def _geometry(reward: HyperAlignReward, image_feature: torch.Tensor, prompt: str
     # the angle between two unit vectors, without acos's loss near 0 and pi
     between = 2 * torch.atan2((e_image - e_text).norm(), (e_image + e_text).norm())
     return output, ConePlane(rho_text.item(), rho_image.item(), between.item(), output.half_aperture.item())
-
-
-def _scores(reward: HyperAlignReward, image_feature: torch.Tensor, prompts: list[str]) -> np.ndarray:
-    text = reward.backbone.encode_prompts(prompts)
-    return reward.head(image_feature.expand(len(prompts), -1), text).score.cpu().numpy()
 
 
 def _knows(reward: HyperAlignReward, old: str, new: str) -> bool:
@@ -188,7 +196,7 @@ def _table(phrases: PhraseScores) -> list[str]:
     for phrase in phrases.phrases:
         swap = f"{phrase.best_swap.old} -> {phrase.best_swap.new}" if phrase.best_swap else ""
         numbers = (phrase.alone, phrase.without, phrase.best_score, phrase.margin)
-        alone, without, best, margin = ("" if n is None else f"{n:.2f}" for n in numbers)
+        alone, without, best, margin = ("" if n is None else f"{n:z.2f}" for n in numbers)
         rows.append((phrase.text, alone, without, swap, best, margin))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -26,7 +26,8 @@ class PhraseScore:
         without: score of the prompt without the phrase; None where the phrase is the whole prompt.
         best_swap: the swap with the highest score; None where there is none.
         best_score: its score.
-        margin: score of the prompt less `best_score` (less `without` where there is no swap); None where neither is.
+        margin: score of the prompt less `best_score` (less `without` where there is no swap); None where neither is, or
+            where no swap changes the score at all, as behind the tower's context.
     """
 
     text: str
@@ -88,6 +89,9 @@ def score_phrases(
     for i, changed in own.items():
         best = max(changed, key=lambda swap: scores[swap.prompt], default=None)
         rival = scores[best.prompt] if best else scores.get(without[i])
+        # a phrase behind the tower's context is never read: no swap moves the score by a bit
+        if changed and all(scores[swap.prompt] == whole for swap in changed):
+            rival = None
         phrases.append(
             PhraseScore(
                 text=pieces[i].text,

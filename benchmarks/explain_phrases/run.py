@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
-from reward.explain import Explanation, explain  # noqa: E402
+from reward.explain import explain_phrases  # noqa: E402
+from reward.phrase_scores import PhraseScores  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.data import altered  # noqa: E402
 from tinyworld.oracle import facts_that_hold, read_scene  # noqa: E402
@@ -56,30 +57,34 @@ def measure(reward: HyperAlignReward, seed: int, count: int, held_out: bool) -> 
     rng = np.random.default_rng((seed, held_out))
     outcomes = []
     for picture, prompt, wrong_phrase, wrong in wrong_pairs(rng, count, held_out):
-        explanation = explain(reward, picture, prompt.text)
-        texts = [phrase.text for phrase in explanation.phrases.phrases]
+        found = explain_phrases(reward, picture, prompt.text)
+        texts = [phrase.text for phrase in found.phrases]
         if wrong_phrase not in texts:
             raise RuntimeError(f"Expected {wrong_phrase!r} among the phrases of {prompt.text!r} but got {texts}")
         named = {
-            "swaps (explain)": explanation.worst_phrase,
-            "leaving out": leaving_out(explanation),
-            "phrases alone": phrases_alone(explanation),
+            "swaps (explain)": found.worst.text,
+            "leaving out": leaving_out(found),
+            "phrases alone": phrases_alone(found),
         }
-        clear = explanation.phrases.clearly_wrong
+        clear = found.clearly_wrong
         outcomes.append((wrong, 1 / len(texts), clear, {m: text == wrong_phrase for m, text in named.items()}))
     question = common | {"question": "wrong phrase named"}
     for kind in ("any", "object", "number", "relation"):
         chosen = [o for o in outcomes if kind in ("any", o[0])]
-        chance = float(np.mean([o[1] for o in chosen])) if chosen else float("nan")
+        if not chosen:
+            continue
+        chance = float(np.mean([o[1] for o in chosen]))
         for method in ("swaps (explain)", "leaving out", "phrases alone"):
             yield question | {"method": method, "wrong": kind, "chance": chance} | share([o[3][method] for o in chosen])
         clear = common | {"question": "said to be clearly wrong", "method": "swaps (explain)", "wrong": kind}
         yield clear | share([o[2] for o in chosen])
-    right = [explain(reward, picture, prompt.text) for picture, prompt in right_pairs(rng, count, held_out)]
+    right = [explain_phrases(reward, picture, prompt.text) for picture, prompt in right_pairs(rng, count, held_out)]
     control = common | {"wrong": "nothing", "method": "swaps (explain)"}
-    yield control | {"question": "said to be clearly wrong"} | share([e.phrases.clearly_wrong for e in right])
-    relations = [p.margin > 0 for e in right for p in e.phrases.phrases if p.kind == "relation"]
+    yield control | {"question": "said to be clearly wrong"} | share([found.clearly_wrong for found in right])
+    relations = [p.margin > 0 for found in right for p in found.phrases if p.kind == "relation"]
     yield control | {"question": "true relation scores highest of four", "chance": 0.25} | share(relations)
+    named = [f.worst.kind == "relation" for f in right if any(p.kind == "relation" for p in f.phrases)]
+    yield control | {"question": "true relation is the weakest phrase", "chance": 1 / 3} | share(named)
 
 
 def wrong_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterator[tuple]:
@@ -124,22 +129,20 @@ def right_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterato
         yield torch.from_numpy(picture).permute(2, 0, 1), prompt
 
 
-def leaving_out(explanation: Explanation) -> str:
+def leaving_out(found: PhraseScores) -> str:
     """The phrase without which the prompt scores best; without the thing in "two rings" nothing is left to gain."""
-    whole = explanation.phrases.prompt_score
-    return max(explanation.phrases.phrases, key=lambda p: whole if p.without is None else p.without).text
+    whole = found.prompt_score
+    return max(found.phrases, key=lambda p: whole if p.without is None else p.without).text
 
 
-def phrases_alone(explanation: Explanation) -> str:
+def phrases_alone(found: PhraseScores) -> str:
     """The phrase that scores least as a prompt; a relation or number counts as the whole prompt."""
-    whole = explanation.phrases.prompt_score
-    return min(explanation.phrases.phrases, key=lambda p: whole if p.alone is None else p.alone).text
+    whole = found.prompt_score
+    return min(found.phrases, key=lambda p: whole if p.alone is None else p.alone).text
 
 
 def share(hits: list[bool]) -> dict:
     """Share of hits with its Wilson interval (95 %)."""
-    if not hits:
-        return {"pairs": 0, "share": "", "low": "", "high": "", "chance": ""}
     interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return {"pairs": len(hits), "share": sum(hits) / len(hits), "low": interval.low, "high": interval.high}
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reward import HyperAlignReward
-from reward.explain import explain
+from reward.explain import explain, explain_phrases
 from tinyworld import weights_path
 from tinyworld.scenes import Kind, SceneObject, render
 
@@ -27,6 +27,11 @@ def test_names_the_wrong_phrase_and_what_would_be_right(tiny):
     assert found.worst_phrase == "a green square"
     assert "“blue” for “green”" in found.sentences[-1] and "not clearly" not in found.sentences[-1]
     assert "a green square" in str(found) and "green -> blue" in str(found)
+
+
+def test_the_phrases_alone_are_those_of_the_explanation(tiny):
+    prompt = "two red rings and a blue square"
+    assert explain_phrases(tiny, RING_LEFT_OF_SQUARE, prompt) == explain(tiny, RING_LEFT_OF_SQUARE, prompt).phrases
 
 
 def test_a_right_pair_is_not_called_wrong(tiny):

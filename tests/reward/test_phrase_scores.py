@@ -50,6 +50,15 @@ def test_one_phrase_without_swaps_has_no_margin():
     assert found.worst is None and not found.clearly_wrong and found.phrases[0].without is None
 
 
+def test_a_phrase_behind_the_context_is_no_ones_worst():
+    def cut(prompts):
+        return np.array([np.mean([word in prompt.split()[:3] for word in ("red", "ring")]) for prompt in prompts])
+
+    found = score_phrases(split_prompt("a red ring left of a blue square"), cut)
+    assert [phrase.margin is None for phrase in found.phrases] == [False, True, True]
+    assert found.worst.text == "a red ring"
+
+
 def test_words_that_the_tower_does_not_know_are_not_asked():
     asked = []
 

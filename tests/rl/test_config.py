@@ -80,7 +80,7 @@ def test_impossible_batches_are_refused_with_numbers_and_a_way_out():
 
 
 def test_groups_may_span_batches_and_processes():
-    config = TrainConfig(sample_batch_size=4, sample_num_batches_per_epoch=3, train_batch_size=4, sample_group_size=8)
+    config = TrainConfig(sample_batch_size=4, sample_num_batches_per_epoch=3, sample_group_size=8)
     assert config.check_groups(num_processes=2) == 3
     with pytest.raises(ValueError, match=r"4 x 3 x 1 = 12 pictures.*sample_group_size: 6"):
         config.check_groups(num_processes=1)

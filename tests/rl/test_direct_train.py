@@ -24,6 +24,8 @@ def recipe(tmp_path, tiny_pipeline_folder, monkeypatch):
         "def prompts(): return ['a red circle', 'a blue square', 'two dots']\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
+    # Another test's module of that name may have been imported before.
+    monkeypatch.delitem(sys.modules, "toy_source", raising=False)
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"model: {tiny_pipeline_folder}\nrewards: ['toy_source:redness']\nprompts: toy_source:prompts\n"

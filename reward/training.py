@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import os
 import time
 from os import PathLike
 from pathlib import Path
@@ -230,8 +231,16 @@ def train(
 
 def _launched() -> tuple[Processes, torch.device]:
     from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
 
-    state = PartialState()
+    # PartialState, unlike Accelerator, does not look at the launcher's flag by itself
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if state.num_processes != launched:
+        raise RuntimeError(
+            f"Expected {launched} processes, as the launcher started, but accelerate sees {state.num_processes}: each "
+            "would train alone. Without GPUs set ACCELERATE_USE_CPU=true"
+        )
     return Processes(state.process_index, state.num_processes), state.device
 
 

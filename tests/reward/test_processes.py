@@ -32,6 +32,7 @@ def work(rank, count, port):
     )
     train(load_training_config(recipe), load_dataset("table", table), f"{output}/{count}", progress=False)
     if count > 1:
+        assert torch.distributed.get_world_size() == count
         torch.distributed.destroy_process_group()
 
 context = multiprocessing.get_context("fork")

@@ -114,6 +114,13 @@ def test_interrupted_and_resumed_equals_uninterrupted(dataset, config, tmp_path,
         assert equal(*both)
 
 
+def test_processes_that_do_not_find_each_other_are_refused(dataset, config, tmp_path, monkeypatch):
+    train(dataclasses.replace(config, epochs=1), dataset, tmp_path / "alone", progress=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="Expected 2 processes, as the launcher started, but accelerate sees 1"):
+        train(config, dataset, tmp_path / "two", progress=False)
+
+
 def test_fine_tuning_trains_both_towers_and_validates_the_weights_it_has(dataset, config, tmp_path):
     config = dataclasses.replace(
         config, fine_tune=True, lr_backbone=1e-3, epochs=1, batch_size=24, mixed_precision="bf16"

@@ -150,16 +150,23 @@ def _best_logistic(predicted: np.ndarray, human: np.ndarray) -> LogisticFit | No
     def curve(x: np.ndarray, bottom: float, height: float, centre: float, width: float) -> np.ndarray:
         return bottom + height * expit((x - centre) / width)
 
-    bounds = ([-np.inf, 0.0, -np.inf, 1e-3], np.inf)
+    def slopes(x: np.ndarray, bottom: float, height: float, centre: float, width: float) -> np.ndarray:
+        share = expit((x - centre) / width)
+        along = height * share * (1 - share) / width
+        return np.column_stack([np.ones_like(x), share, -along, -along * (x - centre) / width])
+
+    # finite, since a nearly straight cloud would send them all to infinity together
+    bounds = ([-20.0, 0.0, -20.0, 1e-3], [20.0, 40.0, 20.0, 20.0])
     # the last is a nearly straight line, which a logistic becomes with a great width
-    starts = [(0.0, 1.0, 0.0, 0.25), (0.0, 1.0, float(np.median(x)), 1.0), (-4.5, 10.0, 0.0, 10.0)]
+    starts = [(0.0, 1.0, 0.0, 0.25), (0.0, 1.0, float(np.median(x)), 1.0), (-0.5, 2.0, 0.0, 2.0)]
     best, best_error = None, np.inf
     for start in starts:
         try:
             with warnings.catch_warnings():
                 # it only says that the parameters' covariance is unknown, which nobody asks for
                 warnings.simplefilter("ignore", OptimizeWarning)
-                found, _ = curve_fit(curve, x, y, p0=start, bounds=bounds, max_nfev=2000)
+                stop = {"max_nfev": 500, "ftol": 1e-6, "xtol": 1e-6}
+                found, _ = curve_fit(curve, x, y, p0=start, bounds=bounds, jac=slopes, **stop)
         except (RuntimeError, ValueError):
             continue
         error = float(np.square(curve(x, *found) - y).sum())

@@ -120,3 +120,23 @@ def images() -> torch.Tensor:
 @pytest.fixture
 def prompts() -> list[str]:
     return ["a red circle", "two blue square", "a green triangle left of a circle", "a photo"]
+
+
+@pytest.fixture(scope="session")
+def rated_table(tmp_path_factory) -> Path:
+    """scores.csv beside its pictures: 24 prompts of 3, the brighter a picture the better it is said to fit."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("rated")
+    generator = torch.Generator().manual_seed(0)
+    lines = ["image,prompt,score"]
+    colours, shapes = ("red", "green", "blue", "yellow"), ("circle", "square", "triangle")
+    prompts = [f"{number} {c} {s}" for number in ("two", "three") for c in colours for s in shapes]
+    for i in range(3 * len(prompts)):
+        level = torch.rand((), generator=generator)
+        pixels = level * torch.rand(IMAGE_SIZE, IMAGE_SIZE, 3, generator=generator)
+        Image.fromarray((255 * pixels).byte().numpy()).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,{prompts[i // 3]},{1 + 4 * level.item():.4f}")
+    path = folder / "scores.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path

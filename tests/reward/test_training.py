@@ -63,6 +63,16 @@ def test_the_best_validation_epoch_is_kept():
     assert (score - val[2]).square().mean().item() == pytest.approx(min(history["val_regression"]), rel=1e-4)
 
 
+def test_with_patience_the_ranks_decide():
+    val = data(1, 100)
+    model, history = fit(val=val, patience=50)
+    assert spearman(model(*val[:2]).score, val[2]) == max(history["val_srcc"])
+    noise = (*val[:2], torch.rand(100, generator=torch.Generator().manual_seed(3)))
+    assert len(fit(val=noise, patience=1, epochs=40)[1]["loss"]) < 40
+    with pytest.raises(ValueError, match="Expected val with patience=3"):
+        fit(patience=3)
+
+
 def test_it_calibrates_and_leaves_flags_as_they_were():
     torch.manual_seed(0)
     model = HyperAlign(HyperAlignConfig(embed_dim=DIM, adapter_hidden=8)).requires_grad_(False)

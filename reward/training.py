@@ -187,7 +187,7 @@ def train(
     if resume and (folder / METRICS_NAME).is_file():
         return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
     _refuse_occupied(folder, resume)
-    processes, device = _launched()
+    processes, device = Processes.start()
     progress = progress and processes.is_main
 
     backbone = Backbone(resolve_backbone(config.model.backbone, Path.cwd()), config.model.pretrained).to(device)
@@ -226,13 +226,6 @@ def train(
         (folder / STATE_NAME).unlink(missing_ok=True)
     processes.wait()
     return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
-
-
-def _launched() -> tuple[Processes, torch.device]:
-    from accelerate import PartialState
-
-    state = PartialState()
-    return Processes(state.process_index, state.num_processes), state.device
 
 
 def _refuse_occupied(folder: Path, resume: bool) -> None:

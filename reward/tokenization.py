@@ -35,6 +35,11 @@ class Tokenizer:
         self._told = bool(cut)
         return tokens, cut
 
+    def length(self, text: str) -> int | None:
+        """How many tokens a text has before any cut, special ones included; None where the tokenizer does not tell."""
+        ids = self._full_ids(text)
+        return None if ids is None else len(ids)
+
     def _full_ids(self, prompt: str) -> list[int] | None:
         """All ids of a prompt, special ones included; None where the tokenizer has a scheme of its own."""
         own = self.open_clip_tokenizer

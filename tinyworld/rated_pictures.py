@@ -16,7 +16,7 @@ from tinyworld.oracle import share_of_facts
 from tinyworld.scenes import sample_picture, sample_prompt
 
 
-def write_rated_pictures(folder: Path, count: int = 240, seed: int = 0) -> Path:
+def write_rated_pictures(folder: Path, count: int = 120, seed: int = 0) -> Path:
     """Write 000.png ... and metadata.csv (file_name, prompt, score), a `datasets` imagefolder; returns the latter.
 
     Four pictures have the same prompt: one that shows it, the others wrong in one thing or more.
@@ -44,7 +44,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=240)
+    parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     path = write_rated_pictures(arguments.folder, arguments.count, arguments.seed)

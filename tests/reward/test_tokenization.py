@@ -76,3 +76,9 @@ def test_a_tokenizer_with_its_own_scheme_is_left_alone(hugging_face):
     clips.tokenizer_mode = "clips"
     clips._clips_tokenize = lambda texts, context: torch.zeros(len(texts), context, dtype=torch.long)
     assert Tokenizer(clips)([LONG])[1] == []
+
+
+def test_the_length_counts_what_a_cut_would_lose(hugging_face):
+    tokenizer = Tokenizer(hugging_face())
+    assert tokenizer.length("a red circle") - tokenizer.length("") == 3
+    assert tokenizer.length(LONG) == len(LONG.split()) + 2 > 10

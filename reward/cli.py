@@ -1,138 +1,179 @@
-"""The `hyperalign` command: score pictures against a prompt, or rank them."""
+"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score."""
 
 import argparse
-import csv
-import io
-import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-_PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-_BATCH = 16
+from reward.command_line import build_parser
+from reward.scoring_inputs import NoPromptError, find_pictures, find_rows
+
+if TYPE_CHECKING:
+    from reward.hyperalign_reward import HyperAlignReward
+    from reward.processes import Processes
+
+__all__ = ["find_pictures", "main"]
+
+SOME_UNREADABLE = 1
+WRONG_INPUT = 2
+INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 after a message about wrong input."""
-    arguments = _parser().parse_args(argv)
+    """Run one command; returns the exit code.
+
+    0; 1 where pictures could not be read and all others have a score; 2 after a message about wrong input; 130 after
+    Ctrl-C.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    run = {"score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain}
     try:
-        arguments.run(arguments)
-    except (OSError, TypeError, ValueError) as error:
+        return run[arguments.command](arguments)
+    except NoPromptError as error:
+        parser.error(f"{arguments.command}: {error}")
+    except (ImportError, OSError, TypeError, ValueError) as error:
         print(f"hyperalign {arguments.command}: {error}", file=sys.stderr)
-        return 2
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print(f"\nhyperalign {arguments.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from reward.score_files import check_output
+
+    # before the work: a wrong suffix or a broken table should not cost an hour of scoring
+    if arguments.output is not None:
+        check_output(arguments.output)
+    rows = find_rows(arguments.paths, arguments.table, arguments.prompt)
+    total = sum(1 for _ in rows)
+    if not total:
+        raise ValueError("Expected at least one picture to score, the table has no rows.")
+    processes, device = _start(arguments.device)
+    if arguments.output is None:
+        if processes.count > 1:
+            raise ValueError("Expected --output FILE, which several processes can share; one process alone can print.")
+        return _print_scores(arguments, rows, device)
+
+    from reward.scoring import score_to_file
+
+    reward = _load(arguments.model, device, processes.is_main)
+    count, problems = score_to_file(
+        reward, rows, arguments.output, batch_size=arguments.batch_size, processes=processes, total=total,
+        progress=not arguments.quiet,
+    )  # fmt: skip
+    if not processes.is_main:
+        return 0
+    print(f"{count.scored} scores in {arguments.output}")
+    if not count.unreadable:
+        return 0
+    _list(problems, f"{count.unreadable} of {total} pictures have no score")
+    print("Mend them and run the same command again: only what lies near them is scored anew.", file=sys.stderr)
+    return SOME_UNREADABLE
+
+
+def _print_scores(arguments: argparse.Namespace, rows: Any, device: Any) -> int:
+    from reward.score_files import csv_lines
+    from reward.scoring import score_parts, split_rows
+
+    reward = _load(arguments.model, device)
+    problems: list[str] = []
+    csv_lines([], sys.stdout)
+    for _, records in score_parts(reward, split_rows(rows, arguments.batch_size, ""), arguments.batch_size):
+        csv_lines((record for record in records if "score" in record), sys.stdout, header=False)
+        sys.stdout.flush()
+        problems += [record["error"] for record in records if "score" not in record]
+    if not problems:
+        return 0
+    _list(problems, f"{len(problems)} pictures have no score")
+    return SOME_UNREADABLE
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    rows = find_rows(arguments.paths, None, arguments.prompt)
+
+    from reward.scoring import score_parts, split_rows
+
+    reward = _load(arguments.model, _start(arguments.device)[1])
+    parts = split_rows(rows, arguments.batch_size, "")
+    records = [record for _, part in score_parts(reward, parts, arguments.batch_size) for record in part]
+    ranked = sorted((record for record in records if "score" in record), key=lambda record: -record["score"])
+    for place, record in enumerate(ranked, start=1):
+        print(f"{place:4d}  {record['score']:8.4f}  {record['path']}")
+    problems = [record["error"] for record in records if "score" not in record]
+    if not problems:
+        return 0
+    _list(problems, f"{len(problems)} of {len(records)} pictures have no score")
+    return SOME_UNREADABLE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from reward.train_command import run, training_config
+
+    backbone = arguments.backbone
+    if backbone is None and arguments.config is None:
+        backbone = f"local-dir:{_built_in('open-clip', 'neither --config nor --backbone')}"
+    config = training_config(arguments.config, arguments.set, backbone)
+    return run(arguments, config)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from reward import evaluate_command
+
+    if arguments.config:
+        return evaluate_command.run_protocol(arguments)
+    reward, folder = _load_with_folder(arguments.model, _start(arguments.device)[1])
+    return evaluate_command.run_saved(arguments, reward, folder)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from reward.explain import draw, explain
+
+    reward = _load(arguments.model, _start(arguments.device)[1])
+    explanation = explain(reward, arguments.image, arguments.prompt)
+    print(explanation)
+    if arguments.output is not None:
+        draw(explanation, arguments.output)
+        print(f"\nPicture in {arguments.output}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hyperalign", description="How well does a picture show its prompt? Scores from a HyperAlign reward.",
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    score = commands.add_parser("score", help="score pictures against a prompt", allow_abbrev=False)
-    score.add_argument("--output", type=Path, help=".csv or .jsonl file; left out: CSV on standard output")
-    score.set_defaults(run=_score)
-    rank = commands.add_parser("rank", help="print pictures, the best first", allow_abbrev=False)
-    rank.set_defaults(run=_rank)
-    for command in (score, rank):
-        command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="picture, or folder of pictures")
-        command.add_argument("--prompt", required=True, help="what the pictures should show")
-        command.add_argument("--model", help="HyperAlign folder or hub id; left out: the built-in tiny world's")
-        command.add_argument("--device", help="torch device, for example cuda; left out: cpu")
-    return parser
+def _start(device: str | None) -> "tuple[Processes, Any]":
+    """The processes that `accelerate launch` started, and this one's device: a GPU where there is one."""
+    from reward.processes import Processes
+
+    processes, own = Processes.start()
+    return processes, device or own
 
 
-def _score(arguments: argparse.Namespace) -> None:
-    write = _writer(arguments.output)  # before the work: a wrong suffix should not cost an hour of scoring
-    pictures = find_pictures(arguments.paths)
-    scores = score_pictures(pictures, arguments.prompt, arguments.model, arguments.device)
-    rows = [
-        {"path": str(picture), "prompt": arguments.prompt, "score": score}
-        for picture, score in zip(pictures, scores, strict=True)
-    ]
-    text = write(rows)
-    if arguments.output is None:
-        sys.stdout.write(text)
-        return
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.output.with_name(f".{arguments.output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, arguments.output)
-    finally:
-        temporary.unlink(missing_ok=True)
-    print(f"{len(rows)} scores in {arguments.output}")
+def _load(model: str | None, device: Any, tell: bool = True) -> "HyperAlignReward":
+    return _load_with_folder(model, device, tell)[0]
 
 
-def _rank(arguments: argparse.Namespace) -> None:
-    pictures = find_pictures(arguments.paths)
-    scores = score_pictures(pictures, arguments.prompt, arguments.model, arguments.device)
-    ranked = sorted(zip(scores, pictures, strict=True), key=lambda pair: -pair[0])
-    for place, (score, picture) in enumerate(ranked, start=1):
-        print(f"{place:4d}  {score:8.4f}  {picture}")
-
-
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """The given files, and the pictures that lie directly in the given folders, in order of name.
-
-    Raises:
-        FileNotFoundError: a path does not exist.
-        ValueError: there is no picture at all.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(entry for entry in path.iterdir() if entry.suffix.lower() in _PICTURES)
-        elif path.exists():
-            found.append(path)
-        else:
-            raise FileNotFoundError(f"Expected a picture or a folder, found nothing at {path}.")
-    if not found:
-        raise ValueError(
-            f"Expected pictures ({', '.join(sorted(_PICTURES))}), found none in {', '.join(map(str, paths))}."
-        )
-    return found
-
-
-def score_pictures(pictures: Sequence[Path], prompt: str, model: str | None, device: str | None) -> list[float]:
-    """One score a picture; `model` None is the tiny world's, which knows coloured shapes and nothing else."""
-    import torch
-
+def _load_with_folder(model: str | None, device: Any, tell: bool = True) -> "tuple[HyperAlignReward, str]":
+    """The reward of a folder or hub id; None is the tiny world's, which knows coloured shapes and nothing else."""
     from reward.hyperalign_reward import HyperAlignReward
 
     if model is None:
-        # An entry script may name the built-in world; the import is here so that the library never needs it.
-        from tinyworld import weights_path
-
-        model = str(weights_path("hyperalign"))
-        print("hyperalign: no --model given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
-    reward = HyperAlignReward.from_pretrained(model, device=device)
-    scores: list[float] = []
-    with torch.no_grad():
-        for start in range(0, len(pictures), _BATCH):
-            batch = [str(picture) for picture in pictures[start : start + _BATCH]]
-            scores += reward(batch, prompt).float().tolist()
-    return scores
+        model = str(_built_in("hyperalign", "no --model", tell))
+    return HyperAlignReward.from_pretrained(model, device=device), model
 
 
-def _writer(output: Path | None):
-    suffix = ".csv" if output is None else output.suffix
-    if suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"Expected --output to end in .csv or .jsonl, got {output}.")
-    return _as_csv if suffix == ".csv" else _as_jsonl
+def _built_in(name: str, given: str, tell: bool = True) -> Path:
+    # An entry script may name the built-in world; the import is here so that the library never needs it.
+    from tinyworld import weights_path
+
+    if tell:
+        print(f"hyperalign: {given} given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
+    return weights_path(name)
 
 
-def _as_csv(rows: Sequence[dict]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _as_jsonl(rows: Sequence[dict]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def _list(problems: Any, title: str) -> None:
+    print(f"{title}:", file=sys.stderr)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)
 
 
 if __name__ == "__main__":

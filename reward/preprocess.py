@@ -157,14 +157,18 @@ class ImageTransform:
         """(B,3,H,W) in [0,1], or a list of (3,H,W) -> (B,3,*size), normalised."""
         if isinstance(images, list):
             return torch.cat([self(image.unsqueeze(0)) for image in images])
+        images = self.fit(images)
+        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
+        return (images - mean) / std
+
+    def fit(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] -> (B,3,*size) in [0,1]: resized and cropped. Of what is fitted already, itself."""
         height, width = self._resized(*images.shape[-2:])
         if (height, width) != tuple(images.shape[-2:]):
             images = interpolate(
                 images, size=(height, width), mode=self.interpolation, antialias=True, align_corners=False
             ).clamp(0, 1)  # bicubic overshoots; the 8-bit path clips too
-        images = self._cropped(images)
-        mean, std = (images.new_tensor(v).view(3, 1, 1) for v in (self.mean, self.std))
-        return (images - mean) / std
+        return self._cropped(images)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after the resize, rounded as open_clip and torchvision round it."""

@@ -4,11 +4,16 @@ The ranking loss compares the pairs of a whole batch. Averaging the losses of sh
 drop the comparisons across them; here a run with any number of processes takes the steps of a run with one.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
+
+# One process may be far behind another, with larger pictures; one that dies is the launcher's matter.
+_PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,22 @@ class Processes:
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
+
+    @classmethod
+    def start(cls) -> tuple["Processes", torch.device]:
+        """Join the processes that `accelerate launch` started, if it did; they, and the device of this one."""
+        accelerator = torch.accelerator.is_available()
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls(), torch.accelerator.current_accelerator() if accelerator else torch.device("cpu")
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+
+        state = PartialState(
+            # left to itself it takes processes without an accelerator for strangers, each of which does everything
+            cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not accelerator,
+            timeout=_PATIENCE,
+        )
+        return cls(state.process_index, state.num_processes), state.device
 
     @property
     def is_main(self) -> bool:

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import math
-import os
 import time
 from os import PathLike
 from pathlib import Path
@@ -188,7 +187,7 @@ def train(
     if resume and (folder / METRICS_NAME).is_file():
         return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
     _refuse_occupied(folder, resume)
-    processes, device = _launched()
+    processes, device = Processes.start()
     progress = progress and processes.is_main
 
     backbone = Backbone(resolve_backbone(config.model.backbone, Path.cwd()), config.model.pretrained).to(device)
@@ -227,21 +226,6 @@ def train(
         (folder / STATE_NAME).unlink(missing_ok=True)
     processes.wait()
     return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
-
-
-def _launched() -> tuple[Processes, torch.device]:
-    from accelerate import PartialState
-    from accelerate.utils import parse_flag_from_env
-
-    # PartialState, unlike Accelerator, does not look at the launcher's flag by itself
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
-    launched = int(os.environ.get("WORLD_SIZE", 1))
-    if state.num_processes != launched:
-        raise RuntimeError(
-            f"Expected {launched} processes, as the launcher started, but accelerate sees {state.num_processes}: each "
-            "would train alone. Without GPUs set ACCELERATE_USE_CPU=true"
-        )
-    return Processes(state.process_index, state.num_processes), state.device
 
 
 def _refuse_occupied(folder: Path, resume: bool) -> None:

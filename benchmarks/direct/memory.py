@@ -1,33 +1,40 @@
 """Does DRaFT-K's memory grow with K and not with T? Peak resident size of one optimiser step: rows of memory.csv.
 
-python -m benchmarks.direct.memory [--write]      # --write: the table into benchmarks/README.md
+OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=131072 python -m benchmarks.direct.memory --write
 
-Every row is a process of its own on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on attention.
+Every row is a process of its own on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on attention;
+AlignProp with a window of one depth, which is DRaFT-K.
 *Above ready*: the step's peak above the loaded trainer. Blocks of 128 KB and more go back to the system at once
 (MALLOC_MMAP_THRESHOLD_), so that the resident size is what lives and not what the allocator holds back.
 """
 
 import argparse
+import multiprocessing
 import os
+import sys
 from pathlib import Path
 
+from benchmarks.direct_vs_trl.our_side import OurSide
 from benchmarks.results_file import put_table, read_rows, write_rows
-from benchmarks.sides import Side, take_turns
+from benchmarks.side_worker import memory, reset_peak
 
 RESULTS = Path(__file__).with_name("memory.csv")
-COLUMNS = ("steps", "depth", "checkpointing", "ready_mb", "peak_mb", "above_ready_mb", "error")
+COLUMNS = ("steps", "depth", "checkpointing", "ready_mb", "peak_mb", "above_ready_mb")
 STEPS, DEPTHS = (10, 20, 40), (1, 2, 5, 10)
 
 
-def measure(steps: int, depth: int, checkpointing: bool) -> dict:
-    """A row."""
-    labels = {"steps": steps, "depth": depth, "checkpointing": int(checkpointing)}
-    settings = {
-        "sample_num_steps": steps, "depth": depth, "train_step_checkpointing": checkpointing, "sample_batch_size": 16,
-        "sample_guidance_scale": 1.0,
-    }  # fmt: skip
-    (row,) = take_turns([Side(labels, "benchmarks.direct_vs_trl.our_side:OurSide", settings)], repeats=1, warm_up=0)
-    return row if "error" in row else row | {"above_ready_mb": row["peak_mb"] - row["ready_mb"]}
+def measure(steps: int, depth: int, checkpointing: bool, pictures: int = 16) -> dict:
+    """A row, of the process that this runs in."""
+    side = OurSide({
+        "sample_num_steps": steps, "depth": depth, "train_step_checkpointing": checkpointing,
+        "sample_batch_size": pictures, "sample_guidance_scale": 1.0,
+    })  # fmt: skip
+    ready = memory("VmRSS")
+    reset_peak()
+    side.run_epoch()
+    peak = memory("VmHWM")
+    return {"steps": steps, "depth": depth, "checkpointing": int(checkpointing), "ready_mb": ready, "peak_mb": peak,
+            "above_ready_mb": peak - ready}  # fmt: skip
 
 
 def table(rows: list[dict]) -> str:
@@ -46,16 +53,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     arguments = parser.parse_args()
-    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**17)
+    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        sys.exit("Expected MALLOC_MMAP_THRESHOLD_=131072 in the environment, found none: see --help.")
     rows = read_rows(RESULTS)
-    for checkpointing in (False, True):
-        for depth in DEPTHS:
-            for steps in STEPS:
-                key = (str(steps), str(depth), str(int(checkpointing)))
-                if any((row["steps"], row["depth"], row["checkpointing"]) == key for row in rows):
-                    continue
-                rows.append(measure(steps, depth, checkpointing))
-                write_rows(RESULTS, COLUMNS, rows)
+    done = {(row["steps"], row["depth"], row["checkpointing"]) for row in rows}
+    cases = [(steps, depth, flag) for flag in (False, True) for depth in DEPTHS for steps in STEPS]
+    cases = [case for case in cases if tuple(str(int(part)) for part in case) not in done]
+    # A fork a case: the libraries are loaded once.
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        for case in cases:
+            rows.append(pool.apply(measure, case))
+            print(rows[-1], flush=True)
+            write_rows(RESULTS, COLUMNS, rows)
     rows = read_rows(RESULTS)
     print(table(rows))
     if arguments.write:

@@ -158,9 +158,9 @@ class DirectUpdate:
     def _with_graph(self, function: Any, *arguments: Any) -> torch.Tensor:
         if not self.config.train_step_checkpointing:
             return function(*arguments)
-        # Reentrant: the first pass then is one without a graph, a tenth of the step's time less than recording one
-        # only to drop it. What comes out has a gradient if something that goes in has one, which at the first step the
-        # latents have not, nor need.
+        # Reentrant: the first pass then is one without a graph; the other kind records one only to drop most of it,
+        # which takes time and memory. What comes out has a gradient if something that goes in has one: at the first
+        # step the latents have none, nor need any.
         return checkpoint(lambda anchor, *rest: function(*rest), self._anchor, *arguments, use_reentrant=True)
 
     def _penalty(

@@ -2,7 +2,8 @@
 
 OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=131072 python -m benchmarks.direct.memory --write
 
-Every row is a process of its own on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on attention.
+Every row is a process of its own on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on attention;
+AlignProp with a window of one depth, which is DRaFT-K.
 *Above ready*: the step's peak above the loaded trainer. Blocks of 128 KB and more go back to the system at once
 (MALLOC_MMAP_THRESHOLD_), so that the resident size is what lives and not what the allocator holds back.
 """

@@ -30,4 +30,4 @@ def test_ratios_are_taken_turn_by_turn():
 
     rows = [row("trl", 1.0), row("ours", 0.5), row("trl", 4.0), row("ours", 2.0), row("trl", 1.0), row("ours", 2.0)]
     ours = next(line for line in speed_table(rows).splitlines() if "| ours |" in line)
-    assert "2.00 (0.50x)" in ours
+    assert "| 2.00 (0.50x) | 0.50x |" in ours

@@ -14,8 +14,6 @@ def test_a_table_goes_between_its_own_marks(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("top\n<!-- a.csv -->\nold\n<!-- end -->\nmiddle\n<!-- b.csv -->\nold\n<!-- end -->\n")
     put_table("b.csv", "new", readme)
-    assert readme.read_text() == (
-        "top\n<!-- a.csv -->\nold\n<!-- end -->\nmiddle\n<!-- b.csv -->\nnew\n<!-- end -->\n"
-    )
+    assert readme.read_text() == ("top\n<!-- a.csv -->\nold\n<!-- end -->\nmiddle\n<!-- b.csv -->\nnew\n<!-- end -->\n")
     with pytest.raises(ValueError, match="c.csv"):
         put_table("c.csv", "new", readme)

@@ -97,8 +97,9 @@ def main() -> None:
     tables = {
         "direct/curves.csv": methods_table(curves),
         "direct/curves.csv, finalists": finalists_table(curves),
-        "direct/guards.csv": guards_table(read_rows(guards.RESULTS)),
     }
+    if guard_rows := read_rows(guards.RESULTS):
+        tables["direct/guards.csv"] = guards_table(guard_rows)
     for name, table in tables.items():
         print(f"\n{name}\n{table}")
         if arguments.write:

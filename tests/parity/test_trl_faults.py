@@ -45,6 +45,8 @@ def test_a_schedule_that_reaches_t0_makes_every_weight_nan(comparison):
     [
         ("asynchronous_rewards", "has no attribute 'result'"),
         ("no_guidance", "RuntimeError"),
+        ("alignprop_no_guidance", "RuntimeError"),
+        ("alignprop_default_timestep", "does not require grad"),
         ("hook_without_tracker", "IndexError"),
         ("save_pretrained", "has no attribute 'is_world_process_zero'"),
         ("documented_order", "initialize the accelerate state"),
@@ -52,6 +54,13 @@ def test_a_schedule_that_reaches_t0_makes_every_weight_nan(comparison):
 )
 def test_it_raises(comparison, scenario, message):
     assert message in error_of(comparison, scenario)
+
+
+def test_alignprop_draws_its_truncation_at_every_step(comparison):
+    result = comparison.results["alignprop_random_truncation"]
+    assert len(result.get("steps", [])) == 4, result
+    # One draw a trajectory would leave its last steps, without gaps.
+    assert any(steps != list(range(8 - len(steps), 8)) for steps in result["steps"])
 
 
 def test_a_saved_pipeline_comes_back_without_its_attention(comparison):

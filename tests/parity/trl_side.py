@@ -139,6 +139,47 @@ def hyperalign_in_alignprop(pipeline, exchange):
     return {"moved": moved(before, lora_of(trainer))}
 
 
+def make_alignprop(pipeline, **changes):
+    settings = dict(
+        num_epochs=1, mixed_precision="no", sample_num_steps=8, train_batch_size=1, sample_guidance_scale=3.0,
+        save_freq=1000,
+    )
+    loaded = DefaultDDPOStableDiffusionPipeline(pipeline)
+    return AlignPropTrainer(AlignPropConfig(**(settings | changes)), redness, next_prompt, loaded)
+
+
+def alignprop_random_truncation(pipeline, exchange):
+    trainer = make_alignprop(pipeline, truncated_rand_backprop_minmax=(0, 8))
+    reached, calls = [], []
+
+    def watch(module, inputs, output):
+        # The backward pass's recomputation stops before it comes here.
+        number = len(calls)
+        calls.append(number)
+        if output[0].requires_grad:
+            output[0].register_hook(lambda gradient: reached.append(number))
+
+    trainer.sd_pipeline.unet.register_forward_hook(watch)
+    steps = []
+    for epoch in range(4):
+        calls.clear()
+        reached.clear()
+        trainer.step(epoch, epoch)
+        steps.append(sorted(reached))
+    return {"steps": steps}
+
+
+def alignprop_default_timestep(pipeline, exchange):
+    make_alignprop(pipeline, truncated_backprop_rand=False).step(0, 0)
+    return {}
+
+
+def alignprop_no_guidance(pipeline, exchange):
+    make_alignprop(pipeline, truncated_backprop_rand=False, truncated_backprop_timestep=1,
+                   sample_guidance_scale=1.0).step(0, 0)
+    return {}
+
+
 def resume(pipeline, exchange):
     project = {"project_dir": str(exchange / "resume"), "automatic_checkpoint_naming": True}
     trained = make_trainer(pipeline, project_kwargs=project)
@@ -239,8 +280,9 @@ def two_ranks(pipeline, exchange):
 # The first must find accelerate untouched.
 SCENARIOS = (
     documented_order, loss_and_gradients, prompt_statistics, default_config, hyperalign_in_ddpo,
-    hyperalign_in_alignprop, resume, schedule_with_t0, asynchronous_rewards, no_guidance, hook_without_tracker,
-    save_pretrained, reload_saved, half_precision,
+    hyperalign_in_alignprop, alignprop_random_truncation, alignprop_default_timestep, alignprop_no_guidance, resume,
+    schedule_with_t0, asynchronous_rewards, no_guidance, hook_without_tracker, save_pretrained, reload_saved,
+    half_precision,
 )
 
 

@@ -49,6 +49,12 @@ class Processes:
             cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not accelerator,
             timeout=_PATIENCE,
         )
+        launched = int(os.environ["WORLD_SIZE"])
+        if state.num_processes != launched:
+            raise RuntimeError(
+                f"Expected {launched} processes, as the launcher started, but accelerate sees {state.num_processes}: "
+                "each would do everything. Without GPUs set ACCELERATE_USE_CPU=true"
+            )
         return cls(state.process_index, state.num_processes), state.device
 
     @property

@@ -43,14 +43,14 @@ def test_sigterm_checkpoints_after_the_epoch_and_the_run_goes_on_bit_for_bit(tin
     run = tmp_path / "run"
     options = dict(save_freq=50, eval_at_end=True, eval_num_prompts=2, eval_guidance_scales=[1.0])
     stopped = make_trainer(tiny_pipeline_folder, run, **options)
-    rollout = stopped.update.rollout
+    rollout = stopped.update.sample
 
     def rollout_with_signal(*args):
         if stopped.epoch == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         rollout(*args)
 
-    stopped.update.rollout = rollout_with_signal
+    stopped.update.sample = rollout_with_signal
     summary = stopped.train()
     assert summary["epochs"] == 2 and "reward_base" not in summary
     assert f"--resume_from {run}" in capsys.readouterr().out

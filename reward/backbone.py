@@ -115,7 +115,7 @@ class Backbone(nn.Module):
         return next(self.parameters()).dtype
 
     def encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], or a list of (3,H,W) -> features (B, D), differentiable."""
+        """(B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> features (B, D), differentiable."""
         to_device = [i.to(self.device) for i in images] if isinstance(images, list) else images.to(self.device)
         return self.model.encode_image(self.transform(to_device).to(self.dtype))
 

@@ -22,7 +22,7 @@ from reward.preprocess import to_tensors
 # A run that is killed loses no more than this.
 SAVE_EVERY_SECONDS = 60
 # Part of the file's name: a change of how pictures are read or resized needs another number.
-_VERSION = 1
+_VERSION = 2
 _KEY_BYTES = 32
 
 
@@ -82,11 +82,11 @@ def backbone_features(
         readable, pictures = [], []
         for path in batch:
             try:
-                pictures.append(to_tensors(path)[0])
+                pictures.append(to_tensors(path, keep_bytes=True)[0])
                 readable.append(path)
             except ValueError as error:
                 bad[path] = str(error)
-        return readable, backbone.encode_images(to_tensors(pictures)) if pictures else None
+        return readable, backbone.encode_images(to_tensors(pictures, keep_bytes=True)) if pictures else None
 
     # A caller's autocast would leave its rounding in a cache that later callers share.
     with torch.no_grad(), torch.autocast(backbone.device.type, enabled=False):

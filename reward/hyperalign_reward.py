@@ -149,7 +149,7 @@ class HyperAlignReward(nn.Module):
 
     def explain(self, images: Any, prompts: str | Sequence[str]) -> HyperAlignOutput:
         """Score, cosine, distance, angles and modulation of each pair; each (B,)."""
-        tensors = to_tensors(images)
+        tensors = to_tensors(images, keep_bytes=True)
         prompts = _checked_prompts(prompts)
         if not prompts.one_for_all and len(prompts) != len(tensors):
             raise ValueError(
@@ -162,7 +162,7 @@ class HyperAlignReward(nn.Module):
 
     def score_matrix(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
         """Scores of every image with every prompt, (N_images, N_prompts); each tower runs once an input."""
-        tensors = to_tensors(images)
+        tensors = to_tensors(images, keep_bytes=True)
         prompts = _checked_prompts(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
             u_image, u_text = self.head.adapt(

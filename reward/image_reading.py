@@ -1,4 +1,4 @@
-"""Files, PIL images and numpy arrays -> float tensors (3,H,W) in [0,1]."""
+"""Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
 
 from os import PathLike, fspath
 from typing import Any
@@ -11,38 +11,41 @@ from torch import Tensor
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
 
 
-def read_image(image: Any) -> Tensor:
+def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
     """One path, PIL image or numpy array (HW or HWC) -> float (3,H,W).
 
     Transparency is composited on white, EXIF rotation applied, 16-bit scaled by 65535, greyscale repeated.
+
+    Args:
+        keep_bytes: an opaque 8-bit image stays uint8, its values 0..255: a quarter of the memory and fast to resize.
 
     Raises:
         TypeError: anything else.
         ValueError: an unreadable file, a decompression bomb, wrong rank or channels.
     """
     if isinstance(image, (str, PathLike)):
-        return _read_file(fspath(image))
+        return _read_file(fspath(image), keep_bytes)
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        return _from_pil(image, keep_bytes)
     if isinstance(image, np.ndarray):
-        return _from_numpy(image)
+        return _from_numpy(image, keep_bytes)
     raise TypeError(
         "Expected a tensor, PIL image, path, numpy array or a list of these as images but got "
         f"{type(image).__module__}.{type(image).__qualname__}"
     )
 
 
-def read_numpy_batch(images: np.ndarray) -> Tensor:
-    """BHWC -> float (B,3,H,W)."""
+def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
+    """BHWC -> float (B,3,H,W), or uint8 as in `read_image`."""
     if len(images) == 0:
         raise ValueError(f"Expected at least one image but got an empty batch of shape {images.shape}")
-    return torch.stack([_from_numpy(image) for image in images])
+    return torch.stack([_from_numpy(image, keep_bytes) for image in images])
 
 
-def _read_file(path: str) -> Tensor:
+def _read_file(path: str, keep_bytes: bool) -> Tensor:
     try:
         with Image.open(path) as image:
-            return _from_pil(image)
+            return _from_pil(image, keep_bytes)
     except FileNotFoundError as error:
         raise ValueError(f"Expected an image file but there is none at {path}") from error
     except Image.DecompressionBombError as error:
@@ -55,13 +58,13 @@ def _read_file(path: str) -> Tensor:
         raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
 
 
-def _from_pil(image: Image.Image) -> Tensor:
+def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_numpy(_wide_array(image))
+        return _from_numpy(_wide_array(image), keep_bytes)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _from_numpy(np.asarray(image.convert("RGBA")))
-    return _from_numpy(np.asarray(image.convert("RGB")))
+        return _from_numpy(np.asarray(image.convert("RGBA")), keep_bytes)
+    return _from_numpy(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), keep_bytes)
 
 
 def _wide_array(image: Image.Image) -> np.ndarray:
@@ -78,7 +81,7 @@ def _wide_array(image: Image.Image) -> np.ndarray:
     return array.astype(np.uint16)
 
 
-def _from_numpy(array: np.ndarray) -> Tensor:
+def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
@@ -88,6 +91,8 @@ def _from_numpy(array: np.ndarray) -> Tensor:
         raise ValueError(
             f"Expected a numpy image of shape (H,W), (H,W,1), (H,W,3) or (H,W,4) but got {array.shape}{hint}"
         )
+    if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
+        return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)
     if array.dtype.name in _FULL_SCALE:
         pixels = torch.from_numpy(array.astype(np.float32)) / _FULL_SCALE[array.dtype.name]
     elif np.issubdtype(array.dtype, np.floating):

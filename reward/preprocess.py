@@ -1,9 +1,10 @@
-"""Any image input -> float (B,3,H,W) in [0,1] -> model input; differentiable for tensors.
+"""Any image input -> (B,3,H,W), float in [0,1] or bytes -> model input; differentiable for float tensors.
 
 `reward.image_reading` turns files, PIL images and arrays into tensors; this file checks tensors and applies the
 backbone's own resize, crop and normalisation to them, as open_clip's PIL transform does, but with gradients.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -22,51 +23,55 @@ _RESIZE_MODES = ("shortest", "longest", "squash")
 _INTERPOLATIONS = ("bicubic", "bilinear")
 
 
-def to_tensors(images: Any) -> Tensor | list[Tensor]:
+def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
     """Any supported image input -> one float tensor (B,3,H,W), or a list of (3,H,W) where sizes differ.
 
     Args:
         images: float tensor (B,3,H,W) or (3,H,W) in [0,1] (an overshoot of 1e-3 is tolerated), uint8 tensor, PIL
             image, path, numpy array HW, HWC or BHWC (uint8, uint16 or float), or a list of single images. RGBA and
             palette transparency are composited on white, EXIF rotation is applied, 16-bit is scaled by 65535.
+        keep_bytes: opaque 8-bit images stay uint8, which `ImageTransform` takes too: less to hold, faster to resize.
 
     Raises:
         TypeError: an input of another type or dtype.
         ValueError: wrong rank or channels, an empty batch, values outside [0,1], NaN or Inf, an unreadable file.
     """
     if isinstance(images, Tensor):
-        return _checked(_float_batch(images))
+        return _checked(_batch(images, keep_bytes))
     if hasattr(images, "__array_interface__") and getattr(images, "ndim", 0) == 4:
-        return _checked(read_numpy_batch(images))
+        return _checked(read_numpy_batch(images, keep_bytes))
     if isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
         if len(images) == 0:
             raise ValueError("Expected at least one image but got an empty list")
-        singles = [_single(image, i) for i, image in enumerate(images)]
+        singles = [_single(image, keep_bytes, i) for i, image in enumerate(images)]
+        if len({s.dtype == torch.uint8 for s in singles}) > 1:
+            singles = [_as_float(s) for s in singles]
         if all(s.shape == singles[0].shape for s in singles):
             return torch.stack([s.to(singles[0].device) for s in singles])
         return singles
-    return _single(images).unsqueeze(0)
+    return _single(images, keep_bytes).unsqueeze(0)
 
 
-def _single(image: Any, index: int | None = None) -> Tensor:
+def _single(image: Any, keep_bytes: bool, index: int | None = None) -> Tensor:
     where = "" if index is None else f" (image {index} of the list)"
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(
                 f"Expected each tensor of a list to be one image (3,H,W) but got shape {tuple(image.shape)}{where}"
             )
-        return _checked(_float_batch(image), where)[0]
+        return _checked(_batch(image, keep_bytes), where)[0]
     if isinstance(image, (list, tuple)):
         raise TypeError(f"Expected a flat list of images but got a {type(image).__name__} inside it{where}")
-    return _checked(read_image(image).unsqueeze(0), where or (f" ({image})" if _is_path(image) else ""))[0]
+    pixels = read_image(image, keep_bytes).unsqueeze(0)
+    return _checked(pixels, where or (f" ({image})" if _is_path(image) else ""))[0]
 
 
 def _is_path(image: Any) -> bool:
     return isinstance(image, (str, PathLike))
 
 
-def _float_batch(images: Tensor) -> Tensor:
-    """Tensor (B,3,H,W) or (3,H,W) -> float (B,3,H,W), at least float32."""
+def _batch(images: Tensor, keep_bytes: bool) -> Tensor:
+    """Tensor (B,3,H,W) or (3,H,W) -> float (B,3,H,W), at least float32; or uint8 as it is."""
     if images.ndim not in (3, 4):
         raise ValueError(f"Expected images of shape (B,3,H,W) or (3,H,W) but got {tuple(images.shape)}")
     if images.ndim == 3:
@@ -79,7 +84,7 @@ def _float_batch(images: Tensor) -> Tensor:
             hint = "; pass greyscale or RGBA as PIL images or numpy arrays, or convert to RGB first"
         raise ValueError(f"Expected 3 channels in images (B,3,H,W) but got shape {tuple(images.shape)}{hint}")
     if images.dtype == torch.uint8:
-        return images.float() / 255
+        return images if keep_bytes else _as_float(images)
     if not images.is_floating_point():
         raise TypeError(
             f"Expected a float tensor in [0, 1] or a uint8 tensor but got {images.dtype}; convert with images.to("
@@ -88,21 +93,28 @@ def _float_batch(images: Tensor) -> Tensor:
     return images.to(torch.promote_types(images.dtype, torch.float32))
 
 
+def _as_float(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
 def _checked(images: Tensor, where: str = "") -> Tensor:
     if images.shape[0] == 0:
         raise ValueError(f"Expected at least one image but got an empty batch of shape {tuple(images.shape)}")
     if images.numel() == 0:
         raise ValueError(f"Expected images of at least 1x1 pixel but got shape {tuple(images.shape)}{where}")
+    if images.dtype == torch.uint8:
+        return images
     with torch.no_grad():
-        finite = torch.isfinite(images).flatten(1).all(1)
-        if not finite.all():
+        low, high = images.aminmax()
+        # NaN is passed on by aminmax; looking for it in every pixel would cost more than the resize
+        if not (math.isfinite(low) and math.isfinite(high)):
+            finite = torch.isfinite(images).flatten(1).all(1)
             rows = (~finite).nonzero().flatten().tolist()
             at = where or f" in images {rows} of the batch"
             raise ValueError(
                 f"Expected finite pixels but got NaN or Inf{at}; look at what made these pictures (a VAE in float16 "
                 "overflows: decode in float32)"
             )
-        low, high = images.aminmax()
         if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
             raise ValueError(
                 f"Expected pixel values in [0, 1] (tolerance {RANGE_TOLERANCE}) but got [{low:.4g}, {high:.4g}]{where};"
@@ -115,7 +127,8 @@ def _checked(images: Tensor, where: str = "") -> Tensor:
 class ImageTransform:
     """open_clip's evaluation transform on tensors: antialiased resize, centre crop or pad, normalise.
 
-    Within 0.02 (mean absolute difference of model inputs) of the PIL path, which rounds to 8 bits in between.
+    Float images stay within 0.02 (mean absolute difference of model inputs) of the PIL path, which rounds to 8 bits
+    in between; uint8 images on a CPU are resized as PIL does, to the last bit but for a rounding here and there.
 
     Args:
         size: (height, width) of the model input.
@@ -154,7 +167,7 @@ class ImageTransform:
         )
 
     def __call__(self, images: Tensor | list[Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1], or a list of (3,H,W) -> (B,3,*size), normalised."""
+        """(B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> (B,3,*size), normalised."""
         if isinstance(images, list):
             return torch.cat([self(image.unsqueeze(0)) for image in images])
         images = self.fit(images)
@@ -162,13 +175,18 @@ class ImageTransform:
         return (images - mean) / std
 
     def fit(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] -> (B,3,*size) in [0,1]: resized and cropped. Of what is fitted already, itself."""
+        """(B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1]: resized and cropped. Of what is fitted already, itself."""
         height, width = self._resized(*images.shape[-2:])
+        if images.device.type != "cpu":
+            images = _as_float(images)  # only CPUs resize bytes
         if (height, width) != tuple(images.shape[-2:]):
-            images = interpolate(
-                images, size=(height, width), mode=self.interpolation, antialias=True, align_corners=False
-            ).clamp(0, 1)  # bicubic overshoots; the 8-bit path clips too
-        return self._cropped(images)
+            # open_clip resizes to a rectangle's shorter side bicubically whatever its configuration says
+            rectangle = self.resize_mode == "shortest" and self.size[0] != self.size[1]
+            mode = "bicubic" if rectangle else self.interpolation
+            images = interpolate(images, size=(height, width), mode=mode, antialias=True, align_corners=False)
+            if images.is_floating_point():
+                images = images.clamp(0, 1)  # bicubic overshoots; bytes are clipped already
+        return self._cropped(_as_float(images))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after the resize, rounded as open_clip and torchvision round it."""

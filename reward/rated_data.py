@@ -53,7 +53,7 @@ def _unreadable(images: Sequence[Path]) -> dict[int, str]:
 
     def problem(image: Path) -> str:
         try:
-            to_tensors(image)
+            to_tensors(image, keep_bytes=True)
         # whatever a decoder does with a damaged file
         except Exception as error:
             return str(error) if isinstance(error, ValueError) else f"{image}: {type(error).__name__}: {error}"

@@ -31,7 +31,7 @@ BATCH_SIZE = 32
 # A part is what a killed run loses at most, and what processes share the work by.
 PART_BATCHES = 4
 # Part of a part's key: a change of how pictures are read or scored needs another number.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def _read(rows: tuple[PictureRow, ...], transform: ImageTransform) -> tuple[Tens
         try:
             if row.problem:
                 raise ValueError(row.problem)
-            pictures.append(transform.fit(to_tensors(row.path)))
+            pictures.append(transform.fit(to_tensors(row.path, keep_bytes=True)))
         # whatever a decoder does with a damaged file, it is not the end of a long run
         except Exception as error:
             known = isinstance(error, ValueError)

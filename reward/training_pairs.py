@@ -84,7 +84,7 @@ class ImagePairs:
     def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """(image, text) features of (B,) rows, each (B, D); with gradients to the backbone where they are enabled."""
         indices = rows.tolist()
-        pictures = list(self._readers.map(lambda i: to_tensors([self.images[i]])[0], indices))
+        pictures = list(self._readers.map(lambda i: to_tensors(self.images[i], keep_bytes=True)[0], indices))
         device = self.backbone.device
         if not torch.is_grad_enabled():
             # its cache of prompts holds features of the weights before the last step

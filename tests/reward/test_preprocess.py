@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,51 @@ def test_it_matches_open_clips_pil_path_on_photographs(name, size, resize_mode):
     theirs = open_clip_input(photograph, size, resize_mode)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().mean() <= 0.02
+
+
+@pytest.mark.parametrize("resize_mode", MODES)
+@pytest.mark.parametrize("size", [224, 64, (64, 96)], ids=str)
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_bytes_are_resized_as_pil_does(size, resize_mode, interpolation):
+    photograph = photographs()["astronaut"][:, :400]
+    pair = (size, size) if isinstance(size, int) else size
+    transform = ImageTransform(pair, MEAN, STD, interpolation, resize_mode, fill_color=128)
+    theirs = open_clip_input(photograph, size, resize_mode, interpolation)
+    steps = 255 * torch.tensor(STD).view(3, 1, 1)
+    for image in (photograph, Image.fromarray(photograph), torch.from_numpy(photograph).permute(2, 0, 1)):
+        ours = transform(to_tensors(image, keep_bytes=True))[0]
+        # in units of one 8-bit step
+        difference = ((ours - theirs) * steps).abs()
+        assert difference.max() <= 1.01
+        assert difference.mean() <= 0.02
+
+
+def test_bytes_stay_bytes_where_all_of_a_list_are():
+    grey, colour = np.full((4, 5), 7, np.uint8), Image.new("RGB", (5, 4), (1, 2, 3))
+    together = to_tensors([grey, colour], keep_bytes=True)
+    assert together.dtype == torch.uint8
+    assert together[:, :, 0, 0].tolist() == [[7, 7, 7], [1, 2, 3]]
+    mixed = to_tensors([grey, Image.new("RGBA", (5, 4))], keep_bytes=True)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed[0], torch.full((3, 4, 5), 7 / 255))
+    assert to_tensors(grey).dtype == torch.float32
+
+
+def test_the_callers_array_is_not_shared():
+    array = np.zeros((4, 4, 3), np.uint8)
+    tensor = to_tensors(array, keep_bytes=True)
+    array[:] = 255
+    assert not tensor.any()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("shape", [(3, 3, 1, 1), (2, 3, 37, 53)])
+def test_one_bad_pixel_anywhere_is_found(value, shape):
+    for at in (0, -1, 7):
+        images = torch.rand(shape)
+        images.view(-1)[at] = value
+        with pytest.raises(ValueError, match="NaN or Inf"):
+            to_tensors(images)
 
 
 def test_bilinear_matches_too():

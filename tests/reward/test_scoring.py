@@ -137,7 +137,7 @@ def test_mended_pictures_are_scored_and_the_rest_is_not_scored_again(reward, pic
 
 
 def test_whatever_a_decoder_raises_is_a_line_and_not_the_end(reward, pictures, monkeypatch):
-    def broken(image):
+    def broken(image, keep_bytes):
         raise IndexError("table out of range")
 
     monkeypatch.setattr("reward.preprocess.read_image", broken)

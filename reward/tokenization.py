@@ -23,8 +23,7 @@ class Tokenizer:
         """Token ids (B, context), and the prompts that were cut (none after the first time there were some)."""
         tokens = self.open_clip_tokenizer(prompts)
         cut = []
-        for row, prompt in zip(tokens, prompts, strict=True):
-            full = self._full_ids(prompt)
+        for row, prompt, full in zip(tokens, prompts, self._full_ids(prompts), strict=True):
             if full is None or len(full) <= len(row):
                 continue
             cut.append(prompt)
@@ -37,21 +36,21 @@ class Tokenizer:
 
     def length(self, text: str) -> int | None:
         """How many tokens a text has before any cut, special ones included; None where the tokenizer does not tell."""
-        ids = self._full_ids(text)
+        [ids] = self._full_ids([text])
         return None if ids is None else len(ids)
 
-    def _full_ids(self, prompt: str) -> list[int] | None:
-        """All ids of a prompt, special ones included; None where the tokenizer has a scheme of its own."""
+    def _full_ids(self, prompts: list[str]) -> list[list[int] | None]:
+        """All ids of each prompt, special ones included; None where the tokenizer has a scheme of its own."""
         own = self.open_clip_tokenizer
         if hasattr(own, "encode"):
             if getattr(own, "reduction_fn", None) is not None:
-                return None
-            return [own.sot_token_id, *own.encode(prompt), own.eot_token_id]
-        if getattr(own, "tokenizer_mode", ""):
-            return None
+                return [None] * len(prompts)
+            return [[own.sot_token_id, *own.encode(prompt), own.eot_token_id] for prompt in prompts]
+        if getattr(own, "tokenizer_mode", "") or not prompts:
+            return [None] * len(prompts)
         clean = getattr(own, "clean_fn", lambda text: text)
         # verbose=False: transformers would warn about the length too, in its own words
-        return own.tokenizer(clean(prompt), verbose=False).input_ids
+        return own.tokenizer([clean(prompt) for prompt in prompts], verbose=False).input_ids
 
     def _special_ids(self) -> list[int]:
         own = self.open_clip_tokenizer

@@ -175,7 +175,7 @@ class ImageTransform:
         return (images - mean) / std
 
     def fit(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1]: resized and cropped. Of what is fitted already, itself."""
+        """(B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1]: resized and cropped. What fits stays."""
         height, width = self._resized(*images.shape[-2:])
         if images.device.type != "cpu":
             images = _as_float(images)  # only CPUs resize bytes

@@ -55,8 +55,9 @@ def train_head(
         generated: what `tinyworld.generated.generated_pairs` gives; its last tenth is for validation.
     """
     backbone = Backbone(f"local-dir:{encoder_folder}", None)
-    # Every form of the entailment loss shrinks the text radii to their bound, where a cone's width says nothing any more.
-    # That is worth 0.01 to 0.02 of Spearman (benchmarks/tinyworld_evaluator); but this head is there to be explained.
+    # Every form of the entailment loss shrinks the text radii to their bound, where a cone's width says nothing any
+    # more. It is worth 0.01 to 0.02 of Spearman (benchmarks/tinyworld_evaluator); but this head is there to be
+    # explained.
     config = HyperAlignConfig(
         embed_dim=backbone.embed_dim,
         backbone=f"local-dir:{encoder_folder}",

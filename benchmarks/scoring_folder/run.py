@@ -121,7 +121,8 @@ def write_pictures(folder: Path, count: int, suffix: str, size: int) -> None:
 def table(rows: list[dict]) -> str:
     """Markdown: pictures a second of both sides and their ratio, by the median pass."""
     lines = [
-        "| 1,000 files | `hyperalign score`, s | open_clip loop, s | throughput, ratio | CPU time, ratio | peak memory, MB |",
+        "| 1,000 files | `hyperalign score`, s | open_clip loop, s | throughput, ratio | CPU time, ratio | peak "
+        "memory, MB |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for kind in KINDS:

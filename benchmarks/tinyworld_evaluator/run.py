@@ -33,7 +33,9 @@ RESULTS, WIDTHS = HERE / "results.csv", HERE / "cone_widths.csv"
 RESULT_COLUMNS = (
     "row", "seeds", "spearman", "low", "high", "lowest_seed", "gap_to_full", "gap_low", "gap_high", "seconds",
 )  # fmt: skip
-WIDTH_COLUMNS = ("row", "seed", "drops", "pairs", "share_wider", "low", "high", "share_equal", "mean_wider_by", "std_aperture")
+WIDTH_COLUMNS = (
+    "row", "seed", "drops", "pairs", "share_wider", "low", "high", "share_equal", "mean_wider_by", "std_aperture",
+)  # fmt: skip
 # As the shipped head is made (tinyworld/hyperalign_head.py); a row of the ablation changes nothing of it.
 RECIPE = {"model.text_radius": 0.6, "model.radius_spread": 0.5}
 LEARNED = {"model.radius": "learned"}
@@ -132,7 +134,8 @@ def nested_widths(head: HyperAlign, backbone: Backbone) -> Iterator[dict]:
         # at the bound of pi/2 all cones are equally wide
         yield {
             "drops": kind, "pairs": len(found), "share_wider": float((gains > 0).mean()), "low": low, "high": high,
-            "share_equal": float((gains == 0).mean()), "mean_wider_by": float(gains.mean()), "std_aperture": float(aperture.std()),
+            "share_equal": float((gains == 0).mean()), "mean_wider_by": float(gains.mean()),
+            "std_aperture": float(aperture.std()),
         }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ again. results.csv gets a line for a row and split, summary.json means, interval
 """
 
 import argparse
+import hashlib
 import json
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.agiqa3k.recipe import ROWS, SWEEPS, row_config  # noqa: E402
+from benchmarks.results_file import write_rows  # noqa: E402
 from reward.backbone import Backbone  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.evaluation import SEEDS, RatedFeatures, ablation  # noqa: E402
-from reward.evaluation_report import print_report, write_report  # noqa: E402
-from reward.evaluation_result import Evaluation  # noqa: E402
+from reward.evaluation_report import print_report, summary, write_report  # noqa: E402
+from reward.evaluation_result import SAMPLES, Evaluation  # noqa: E402
 from reward.file_writing import write_text  # noqa: E402
+from reward.training_config import TrainingConfig  # noqa: E402
 
 HERE = Path(__file__).parent
 
@@ -45,32 +47,39 @@ def main() -> None:
 
     backbone = Backbone(f"local-dir:{arguments.encoder}")
     data = RatedFeatures.of(load_dataset("agiqa-3k", arguments.data), backbone, arguments.work / "features")
-    name = "sweeps" if arguments.sweeps else "rows"
-    evaluation = run_splits(data, name, arguments.seeds, arguments.work / name)
-    report = arguments.work / name / "report"
-    write_report(evaluation, report, scatter=False)
+    name, rows = ("sweeps", SWEEPS) if arguments.sweeps else ("rows", ROWS)
+    configs = {row: row_config(*what) for row, what in rows.items()}
+    evaluation = run_splits(data, configs, arguments.seeds, arguments.work / name)
+    write_report(evaluation, arguments.work / name / "report", scatter=False)
     print_report(evaluation)
-    prefix = "" if name == "rows" else "sweeps_"
-    for kind in ("results.csv", "summary.json"):
-        shutil.copyfile(report / kind, HERE / f"{prefix}{kind}")
+    write_results(evaluation, HERE, "sweeps_" if arguments.sweeps else "")
 
 
-def run_splits(data: RatedFeatures, name: str, seeds: Sequence[int], folder: Path) -> Evaluation:
+def run_splits(
+    data: RatedFeatures,
+    configs: Mapping[str, TrainingConfig],
+    seeds: Sequence[int],
+    folder: Path,
+    samples: int = SAMPLES,
+) -> Evaluation:
     """Train and test all rows on each split that `folder` does not hold yet; everything that it then holds of `seeds`.
 
     Args:
-        name: rows or sweeps.
+        configs: row -> its config; the last is the full model, whose gaps over all others are given.
+        samples: draws of the bootstrap.
+
+    Raises:
+        ValueError: `folder` holds a split of other configs or features.
     """
-    rows = {"rows": ROWS, "sweeps": SWEEPS}[name]
-    configs = {row: row_config(*what) for row, what in rows.items()}
+    expected = {"data": fingerprint(data), "configs": {row: config.to_dict() for row, config in configs.items()}}
     splits = []
     for seed in seeds:
         path = folder / f"split_{seed}.json"
         if not path.is_file():
             start = time.monotonic()
+            # intervals are those of all splits together, `joined`
             found = ablation(data, configs, seeds=[seed], samples=2, progress=False)
-            kept = {
-                "configs": {row: config.to_dict() for row, config in configs.items()},
+            kept = expected | {
                 "controls": sorted(found.controls),
                 "prompts": list(found.pairs["prompt"]),
                 "human": found.pairs["human"].tolist(),
@@ -79,19 +88,42 @@ def run_splits(data: RatedFeatures, name: str, seeds: Sequence[int], folder: Pat
             }
             write_text(path, json.dumps(kept))
             print(f"split {seed}: {len(kept['predictions'])} rows in {kept['seconds']} s", flush=True)
-        splits.append((seed, json.loads(path.read_text(encoding="utf-8"))))
-    return joined(data.name, splits)
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [part for part, value in expected.items() if kept[part] != value]:
+            raise ValueError(
+                f"Expected {path} to be of this run's {' and '.join(changed)} but it is of others; remove it, or name "
+                "another --work"
+            )
+        splits.append((seed, kept))
+    return joined(data.name, list(configs), splits, samples)
 
 
-def joined(dataset: str, splits: Sequence[tuple[int, dict]]) -> Evaluation:
-    """One evaluation of the splits, with the gap of the last row (the full model) over every other."""
+def write_results(evaluation: Evaluation, folder: Path, prefix: str) -> None:
+    """PREFIXresults.csv, a line for a row and split, and PREFIXsummary.json; four digits after the point."""
+    write_rows(folder / f"{prefix}results.csv", list(evaluation.runs[0]), evaluation.runs)
+    rounded = json.loads(json.dumps(summary(evaluation)), parse_float=lambda text: round(float(text), 4))
+    write_text(folder / f"{prefix}summary.json", json.dumps(rounded, indent=2) + "\n")
+
+
+def fingerprint(data: RatedFeatures) -> str:
+    """Changes with any feature, prompt or score."""
+    digest = hashlib.sha256()
+    for values in (data.image.numpy(), data.text.numpy(), data.scores):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    digest.update("\0".join(data.prompts).encode())
+    return digest.hexdigest()
+
+
+def joined(dataset: str, rows: Sequence[str], splits: Sequence[tuple[int, dict]], samples: int) -> Evaluation:
+    """One evaluation of the splits: gaps of each row over the one before it, and of the last one over every other."""
     found = Evaluation("ablation", dataset, dataset)
     for seed, kept in splits:
         predicted = {row: np.array(values) for row, values in kept["predictions"].items()}
         found.add(seed, kept["prompts"], np.array(kept["human"]), predicted)
         found.controls |= set(kept["controls"])
-    last = list(splits[0][1]["configs"])[-1]
-    return found.summarise([(last, row) for row in found.predictions if row != last])
+    full = rows[-1]
+    steps = [(row, before) for before, row in zip(rows[:-2], rows[1:-1], strict=True)]
+    return found.summarise([*steps, *((full, row) for row in found.predictions if row != full)], samples)
 
 
 if __name__ == "__main__":

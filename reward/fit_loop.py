@@ -51,7 +51,8 @@ def fit(
 
     Args:
         head: calibrated; (image features, text features) -> `HyperAlignOutput`. Trained in place.
-        val: without effect on the weights where `config.keep_epoch` is "last"; with `config.patience`, training stops after that many epochs without a better one.
+        val: with `config.patience`, training stops after that many epochs without a better one. It leaves the weights
+            alone where `config.keep_epoch` is "last".
         select: better means a higher validation SRCC (equal ones: a smaller regression loss), or the latter alone.
         processes: those that share the batches; each must call this with the same arguments.
         watch: values for the history, called after each epoch.

@@ -122,7 +122,7 @@ def train_head(
     resume: bool = False,
     progress: bool = True,
 ) -> tuple[HyperAlign, dict[str, list[float]]]:
-    """A new head (for `ImagePairs` the backbone too) trained as `config` says; the best epoch's weights (or `keep_epoch`) stay.
+    """A new head (for `ImagePairs` the backbone too) trained as `config` says; `config.keep_epoch` says what is kept.
 
     Args:
         config: `config.model.embed_dim` is the features' width.

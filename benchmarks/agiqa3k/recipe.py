@@ -40,7 +40,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 # The forms of the hinge are rows above. Curvature changes no radius rho here; in the paper's units, where a feature's
 # length is scaled and not its rho, c multiplies the radii by sqrt(c): "start radii" does that, and learns from there.
 SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
-    f"{name} {value:g}": ("entail_two_sided", LEARNED | {f"model.{key}": start * value for key, start in fields.items()})
+    f"{name} {value:g}": ("entail_two_sided", LEARNED | {f"model.{key}": one * value for key, one in fields.items()})
     for name, fields, values in (
         ("curvature", {"curvature": 1.0}, (0.1, 10.0)),
         ("start radii times", {"text_radius": 0.3, "image_radius": 1.0}, (0.6, 1.8)),

@@ -49,7 +49,8 @@ def main() -> None:
     data = RatedFeatures.of(load_dataset("agiqa-3k", arguments.data), backbone, arguments.work / "features")
     name, rows = ("sweeps", SWEEPS) if arguments.sweeps else ("rows", ROWS)
     configs = {row: row_config(*what) for row, what in rows.items()}
-    evaluation = run_splits(data, configs, arguments.seeds, arguments.work / name)
+    controls = not arguments.sweeps
+    evaluation = run_splits(data, configs, arguments.seeds, arguments.work / name, controls=controls)
     write_report(evaluation, arguments.work / name / "report", scatter=False)
     print_report(evaluation)
     write_results(evaluation, HERE, "sweeps_" if arguments.sweeps else "")
@@ -61,12 +62,14 @@ def run_splits(
     seeds: Sequence[int],
     folder: Path,
     samples: int = SAMPLES,
+    controls: bool = True,
 ) -> Evaluation:
     """Train and test all rows on each split that `folder` does not hold yet; everything that it then holds of `seeds`.
 
     Args:
         configs: row -> its config; the last is the full model, whose gaps over all others are given.
         samples: draws of the bootstrap.
+        controls: as in `reward.evaluation.ablation`.
 
     Raises:
         ValueError: `folder` holds a split of other configs or features.
@@ -78,7 +81,7 @@ def run_splits(
         if not path.is_file():
             start = time.monotonic()
             # intervals are those of all splits together, `joined`
-            found = ablation(data, configs, seeds=[seed], samples=2, progress=False)
+            found = ablation(data, configs, seeds=[seed], controls=controls, samples=2, progress=False)
             kept = expected | {
                 "controls": sorted(found.controls),
                 "prompts": list(found.pairs["prompt"]),

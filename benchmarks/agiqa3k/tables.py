@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md from summary.json, sweeps_summary.json and the other CSVs; --write puts them there.
+"""The tables of benchmarks/README.md from summary.json and sweeps_summary.json; --write puts them there.
 
 python -m benchmarks.agiqa3k.tables [--write]
 """
@@ -24,8 +24,8 @@ def rows_table(found: Mapping[str, Any]) -> str:
     gaps = {(gap["row"], gap["versus"]): gap for gap in found["gaps"]}
     steps = {row: gap for (row, _), gap in gaps.items() if row != full}
     lines = [
-        "| row | SRCC, mean ± deviation over splits, 95 % by prompt | above the row before, 95 % | full model above it, "
-        "95 % | SRCC in a prompt | KRCC | PLCC | PLCC logistic | pairs in order |",
+        "| row | SRCC, mean ± deviation over splits, 95 % by prompt | above the row before, 95 % | full model above "
+        "it, 95 % | SRCC in a prompt | KRCC | PLCC | PLCC logistic | pairs in order |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in found["rows"]:

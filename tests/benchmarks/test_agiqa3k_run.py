@@ -95,3 +95,9 @@ def test_results_have_a_line_for_a_row_and_split_and_the_table_says_the_same(fin
     assert len(table) == 2 + len(found.rows)
     full = next(row for row in summary["rows"] if row["name"] == "full")
     assert any(line.startswith(f"| full | {full['srcc']:.3f} ± ") for line in table)
+
+
+def test_sweeps_go_without_controls(data, configs, tmp_path):
+    sweep = {row: configs[row] for row in ("cosine", "full")}
+    found = experiment.run_splits(data, sweep, SEEDS[:1], tmp_path, samples=2, controls=False)
+    assert [(row.name, row.is_control) for row in found.rows] == [("cosine", False), ("full", False)]

@@ -3,7 +3,8 @@ from benchmarks.agiqa3k.tables import rows_table, sweeps_table
 
 def row(name, srcc, control=False):
     others = dict.fromkeys(("krcc", "plcc", "plcc_logistic", "pairwise_accuracy", "within_prompt_srcc"), 0.5)
-    return {"name": name, "control": control, "srcc": srcc, "srcc_std": 0.01, "srcc_ci": [srcc - 0.1, srcc + 0.1], **others}
+    about = {"name": name, "control": control, "srcc": srcc, "srcc_std": 0.01}
+    return about | {"srcc_ci": [srcc - 0.1, srcc + 0.1]} | others
 
 
 def gap(name, versus, by):

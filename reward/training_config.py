@@ -53,7 +53,7 @@ class TrainingConfig:
 
     patience: int = _knob(5, "Stop after that many epochs without a better validation SRCC; 0: never.", min=0)
     keep_epoch: Literal["best", "last"] = _knob(
-        "best", "Whose weights are kept: the best's by validation SRCC, or the last's, if few validation prompts mislead."
+        "best", "Epoch that is kept: the best by validation SRCC, or the last, as few validation prompts mislead."
     )
     fine_tune: bool = _knob(False, "Train the backbone too; its features are then not cached.")
     mixed_precision: Literal["no", "bf16", "fp16"] = _knob(

@@ -47,6 +47,8 @@ TEMPERATURE = 2.0
 RIDGE = 3e4
 # covariances to the power -1/4: halfway to white
 WHITENING = 0.25
+# of the pictures' components: as they are
+PICTURE_WHITENING = 0.0
 
 MODEL_CONFIG = {
     "embed_dim": TEXT_WIDTH + PICTURE_WIDTH,
@@ -226,8 +228,10 @@ def projections(features: Tensor, logits: Tensor, classes: Tensor) -> Projection
     ridge = RIDGE * len(features) / 2383 * torch.eye(len(covariance), dtype=torch.float64)
     shared = torch.linalg.solve(covariance + ridge, centred.T @ (conse - conse.mean(0))) @ half_white
 
-    # in ascending order of variance
-    picture = torch.linalg.eigh(covariance).eigenvectors[:, -PICTURE_WIDTH:]
+    # in ascending order
+    variances, components = torch.linalg.eigh(covariance)
+    kept = slice(-PICTURE_WIDTH, None)
+    picture = components[:, kept] * variances[kept].clamp(min=1e-6) ** -PICTURE_WHITENING
 
     norm = (classes @ half_white).norm(dim=-1).mean()
     blocks = [block * (norm / (centred @ block).norm(dim=-1).mean()) for block in (shared, picture)]

@@ -52,6 +52,20 @@ SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
 } | {"full": ("entail_two_sided", LEARNED)}
 
 
+# On splits 100 to 105, never on those of the table.
+CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
+    name: ("entail_two_sided", LEARNED | changes)
+    for name, changes in (
+        ("best epoch by validation", {"keep_epoch": "best"}),
+        ("20 epochs", {"epochs": 20}),
+        ("weight of ranking 0.5", {"model.lambda_rank": 0.5}),
+        ("weight decay 1", {"weight_decay": 1.0}),
+        ("adapter of 256", {"model.adapter_hidden": 256}),
+        ("full", {}),
+    )
+}
+
+
 def row_config(file: str, changes: dict[str, Any]) -> TrainingConfig:
     """configs/hyperalign_FILE.yaml with the recipe and a row's changes; the backbone stays unnamed."""
     return load_training_config(CONFIGS / f"hyperalign_{file}.yaml", RECIPE | changes)

@@ -1,11 +1,12 @@
 """What does each part of HyperAlign give on real human scores? Ten prompt-disjoint splits of AGIQA-3K.
 
 python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k
-python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --sweeps
+python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --part sweeps
 
 The encoder is build_encoder.py's. Its features of all pictures are computed once (minutes), then each row of ROWS is
 trained on every split, with the controls of reward/evaluation.py. A finished split is kept under --work and not done
-again. results.csv gets a line for a row and split, summary.json means, intervals over prompts and gaps.
+again. NAME_results.csv gets a line for a row and split, NAME_summary.json means, intervals over prompts and gaps.
+--part choices compares settings of the recipe, on other splits.
 """
 
 import argparse
@@ -22,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.agiqa3k.recipe import ROWS, SWEEPS, row_config  # noqa: E402
+from benchmarks.agiqa3k.recipe import CHOICES, ROWS, SWEEPS, row_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
 from reward.backbone import Backbone  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
@@ -33,6 +34,7 @@ from reward.file_writing import write_text  # noqa: E402
 from reward.training_config import TrainingConfig  # noqa: E402
 
 HERE = Path(__file__).parent
+PARTS = {"rows": (ROWS, SEEDS), "sweeps": (SWEEPS, SEEDS), "choices": (CHOICES, tuple(range(100, 106)))}
 
 
 def main() -> None:
@@ -41,19 +43,20 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
     parser.add_argument("--work", type=Path, required=True, help="features and finished splits are kept here")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the splits and of training")
-    parser.add_argument("--sweeps", action="store_true", help="the sweeps instead of the rows")
+    parser.add_argument("--part", choices=PARTS, default="rows")
+    parser.add_argument("--name", help="of the results; the part's if not given")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the splits and of training; the part's if not given")
     arguments = parser.parse_args()
 
     backbone = Backbone(f"local-dir:{arguments.encoder}")
     data = RatedFeatures.of(load_dataset("agiqa-3k", arguments.data), backbone, arguments.work / "features")
-    name, rows = ("sweeps", SWEEPS) if arguments.sweeps else ("rows", ROWS)
+    rows, seeds = PARTS[arguments.part]
     configs = {row: row_config(*what) for row, what in rows.items()}
-    controls = not arguments.sweeps
-    evaluation = run_splits(data, configs, arguments.seeds, arguments.work / name, controls=controls)
+    name, seeds = arguments.name or arguments.part, arguments.seeds or seeds
+    evaluation = run_splits(data, configs, seeds, arguments.work / name, controls=arguments.part == "rows")
     write_report(evaluation, arguments.work / name / "report", scatter=False)
     print_report(evaluation)
-    write_results(evaluation, HERE, "sweeps_" if arguments.sweeps else "")
+    write_results(evaluation, HERE, name)
 
 
 def run_splits(
@@ -101,11 +104,11 @@ def run_splits(
     return joined(data.name, list(configs), splits, samples)
 
 
-def write_results(evaluation: Evaluation, folder: Path, prefix: str) -> None:
-    """PREFIXresults.csv, a line for a row and split, and PREFIXsummary.json; four digits after the point."""
-    write_rows(folder / f"{prefix}results.csv", list(evaluation.runs[0]), evaluation.runs)
+def write_results(evaluation: Evaluation, folder: Path, name: str) -> None:
+    """NAME_results.csv, a line for a row and split, and NAME_summary.json; four digits after the point."""
+    write_rows(folder / f"{name}_results.csv", list(evaluation.runs[0]), evaluation.runs)
     rounded = json.loads(json.dumps(summary(evaluation)), parse_float=lambda text: round(float(text), 4))
-    write_text(folder / f"{prefix}summary.json", json.dumps(rounded, indent=2) + "\n")
+    write_text(folder / f"{name}_summary.json", json.dumps(rounded, indent=2) + "\n")
 
 
 def fingerprint(data: RatedFeatures) -> str:

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md from summary.json and sweeps_summary.json; --write puts them there.
+"""The tables of benchmarks/README.md from rows_summary.json and sweeps_summary.json; --write puts them there.
 
 python -m benchmarks.agiqa3k.tables [--write]
 """
@@ -18,7 +18,7 @@ def rows_table(found: Mapping[str, Any]) -> str:
     """Each row's statistics, its gap over the row before and what the full model has above it.
 
     Args:
-        found: summary.json.
+        found: rows_summary.json.
     """
     full = _full(found)
     gaps = {(gap["row"], gap["versus"]): gap for gap in found["gaps"]}
@@ -71,10 +71,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     arguments = parser.parse_args()
     tables = {
-        "agiqa3k/results.csv": rows_table(json.loads((HERE / "summary.json").read_text(encoding="utf-8"))),
-        "agiqa3k/sweeps_results.csv": sweeps_table(
-            json.loads((HERE / "sweeps_summary.json").read_text(encoding="utf-8"))
-        ),
+        f"agiqa3k/{name}_results.csv": table(json.loads((HERE / f"{name}_summary.json").read_text(encoding="utf-8")))
+        for name, table in (("rows", rows_table), ("sweeps", sweeps_table), ("choices", sweeps_table))
+        if (HERE / f"{name}_summary.json").is_file()
     }
     for name, table in tables.items():
         print(f"\n{name}\n{table}")

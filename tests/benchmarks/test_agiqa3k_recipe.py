@@ -1,6 +1,7 @@
 import pytest
 
-from benchmarks.agiqa3k.recipe import CONFIGS, RECIPE, ROWS, SWEEPS, row_config
+from benchmarks.agiqa3k.recipe import CHOICES, CONFIGS, RECIPE, ROWS, SWEEPS, row_config
+from benchmarks.agiqa3k.run import PARTS
 
 FULL = row_config(*ROWS["full"])
 
@@ -21,6 +22,12 @@ def test_every_recipe_of_the_ablation_is_a_row_and_the_full_model_the_last():
     files = {path.stem.removeprefix("hyperalign_") for path in CONFIGS.glob("hyperalign_*.yaml")}
     assert {file for file, _ in ROWS.values()} == files
     assert list(ROWS)[-1] == list(SWEEPS)[-1] == "full" and SWEEPS["full"] == ROWS["full"]
+
+
+def test_choices_are_made_on_other_splits_than_those_of_the_table():
+    assert not set(PARTS["choices"][1]) & set(PARTS["rows"][1])
+    assert PARTS["rows"][1] == PARTS["sweeps"][1] == tuple(range(10))
+    assert list(CHOICES)[-1] == "full" and CHOICES["full"] == ROWS["full"]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -83,7 +83,7 @@ def test_a_split_of_another_recipe_or_of_other_features_is_refused(data, configs
 
 def test_results_have_a_line_for_a_row_and_split_and_the_table_says_the_same(finished, tmp_path):
     _, found = finished
-    experiment.write_results(found, tmp_path, "made_up_")
+    experiment.write_results(found, tmp_path, "made_up")
     with (tmp_path / "made_up_results.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 2 * len(found.rows)

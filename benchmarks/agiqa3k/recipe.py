@@ -57,10 +57,6 @@ CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
     name: ("entail_two_sided", LEARNED | changes)
     for name, changes in (
         ("best epoch by validation", {"keep_epoch": "best"}),
-        ("20 epochs", {"epochs": 20}),
-        ("weight of ranking 0.5", {"model.lambda_rank": 0.5}),
-        ("weight decay 1", {"weight_decay": 1.0}),
-        ("adapter of 256", {"model.adapter_hidden": 256}),
         ("full", {}),
     )
 }

@@ -15,14 +15,14 @@ HERE = Path(__file__).parent
 
 
 def rows_table(found: Mapping[str, Any]) -> str:
-    """Each row's statistics, its gap over the row before and what the full model has above it.
+    """Each row's statistics, what a row "+ ..." has above the one before it, and what the full model has above each.
 
     Args:
         found: rows_summary.json.
     """
     full = _full(found)
     gaps = {(gap["row"], gap["versus"]): gap for gap in found["gaps"]}
-    steps = {row: gap for (row, _), gap in gaps.items() if row != full}
+    steps = {row: gap for (row, _), gap in gaps.items() if row.startswith("+")}
     lines = [
         "| row | SRCC, mean ± deviation over splits, 95 % by prompt | above the row before, 95 % | full model above "
         "it, 95 % | SRCC in a prompt | KRCC | PLCC | PLCC logistic | pairs in order |",

@@ -66,6 +66,8 @@ class Backbone(nn.Module):
         # flow_grpo and ddpo-pytorch call rewards from a thread pool
         self._lock = threading.Lock()
         self.freeze()
+        # open_clip hands models over in training mode
+        self.eval()
 
     def freeze(self):
         """Stop gradients to the weights."""

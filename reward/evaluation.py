@@ -98,12 +98,17 @@ def ablation(
     configs: Mapping[str, TrainingConfig],
     *,
     seeds: Sequence[int] = SEEDS,
+    controls: bool = True,
     samples: int = SAMPLES,
     progress: bool = True,
 ) -> Evaluation:
-    """`single_database` over ablation rows, with the gap of each row over the one before it."""
+    """`single_database` over ablation rows, with the gap of each row over the one before it.
+
+    Args:
+        controls: False leaves twins, ridges and shuffled prompts out, for a sweep whose controls are known.
+    """
     found = Evaluation("ablation", data.name, data.name)
-    _run(found, configs, seeds, data, None, progress)
+    _run(found, configs, seeds, data, None, progress, controls)
     names = list(configs)
     steps = list(zip(names[1:], names[:-1], strict=True))
     return found.summarise([*steps, *(g for g in _gaps_of_last(found, configs) if g not in steps)], samples)
@@ -179,6 +184,7 @@ def _run(
     data: RatedFeatures,
     other: RatedFeatures | None,
     progress: bool,
+    controls: bool = True,
 ) -> None:
     from tqdm import tqdm
 
@@ -186,7 +192,8 @@ def _run(
 
     _check_configs(configs)
     keys = [prompt_key(prompt) for prompt in data.prompts]
-    steps = tqdm(total=len(seeds) * (len(configs) + len(CONTROLS)), desc=found.protocol, disable=not progress)
+    fits = len(configs) + (len(CONTROLS) if controls else 0)
+    steps = tqdm(total=len(seeds) * fits, desc=found.protocol, disable=not progress)
     for seed in seeds:
         first = next(iter(configs.values()))
         share = first.test_share if other is None else 0.0
@@ -203,13 +210,14 @@ def _run(
             predicted[name] = _predicted(head, image, text)
             steps.update()
         last = list(configs)[-1]
-        for control in CONTROLS:
+        for control in CONTROLS if controls else ():
             predicted[_twin(control, last)] = _predicted(
                 fit_control(control, config, train, val, progress=False), image, text
             )
             steps.update()
-        predicted[_twin(SHUFFLED, last)] = _predicted(head, image, text[_others_prompts(prompts, seed)])
-        for name, terms in RIDGES.items():
+        if controls:
+            predicted[_twin(SHUFFLED, last)] = _predicted(head, image, text[_others_prompts(prompts, seed)])
+        for name, terms in RIDGES.items() if controls else ():
             numbers = [[_numpy(data.image[r]), _numpy(data.text[r]), units[r]] for r in (split.train, split.val)]
             predicted[name] = fit_ridge(terms, *numbers[0], tuple(numbers[1])).predict(_numpy(image), _numpy(text))
         found.controls = set(predicted) - set(configs)

@@ -51,7 +51,8 @@ def fit(
 
     Args:
         head: calibrated; (image features, text features) -> `HyperAlignOutput`. Trained in place.
-        val: with `config.patience`, training stops after that many epochs without a better one.
+        val: with `config.patience`, training stops after that many epochs without a better one. It leaves the weights
+            alone where `config.keep_epoch` is "last".
         select: better means a higher validation SRCC (equal ones: a smaller regression loss), or the latter alone.
         processes: those that share the batches; each must call this with the same arguments.
         watch: values for the history, called after each epoch.
@@ -110,7 +111,7 @@ def fit(
         bar.update()
         bar.set_postfix({k: f"{v:.4f}" for k, v in row.items() if k in ("loss", "val_regression", "val_srcc")})
     bar.close()
-    if course.best_weights is not None:
+    if course.best_weights is not None and config.keep_epoch == "best":
         whole.load_state_dict(course.best_weights)
     for parameter, flag in zip(parameters, before, strict=True):
         parameter.requires_grad_(flag)

@@ -73,8 +73,10 @@ def _unit(features: np.ndarray) -> np.ndarray:
 
 def _principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = features.mean(0)
-    _, _, axes = np.linalg.svd(features - mean, full_matrices=False)
-    return mean, axes[:_COMPONENTS].T
+    centred = features - mean
+    # of the (D, D) scatter, which is cheaper than a singular value decomposition of (N, D)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    return mean, axes[:, ::-1][:, : min(_COMPONENTS, *features.shape)]
 
 
 def _blocks(terms, image, text, image_mean, image_axes, text_mean, text_axes) -> list[np.ndarray]:

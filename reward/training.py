@@ -122,7 +122,7 @@ def train_head(
     resume: bool = False,
     progress: bool = True,
 ) -> tuple[HyperAlign, dict[str, list[float]]]:
-    """A new head (for `ImagePairs` the backbone too) trained as `config` says; the epoch of the best val SRCC is kept.
+    """A new head (for `ImagePairs` the backbone too) trained as `config` says; `config.keep_epoch` says what is kept.
 
     Args:
         config: `config.model.embed_dim` is the features' width.
@@ -203,11 +203,12 @@ def train(
         config, pairs["train"], pairs["val"],
         processes=processes, state_path=folder / STATE_NAME, resume=resume, progress=progress,
     )  # fmt: skip
-    best = max(range(len(history["val_srcc"])), key=lambda i: _best_key(history, i))
+    epochs = range(len(history["val_srcc"]))
+    kept = epochs[-1] if config.keep_epoch == "last" else max(epochs, key=lambda i: _best_key(history, i))
     metrics = {
         "epochs": len(history["loss"]),
-        "best_epoch": best + 1,
-        "val_srcc": history["val_srcc"][best],
+        "best_epoch": kept + 1,
+        "val_srcc": history["val_srcc"][kept],
         "test": _measured(head, pairs["test"], dataset, parts["test"], processes),
         "controls": {},
     }

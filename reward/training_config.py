@@ -52,6 +52,9 @@ class TrainingConfig:
     max_grad_norm: float = _knob(1.0, "Gradient norm is clipped to this.", above=0)
 
     patience: int = _knob(5, "Stop after that many epochs without a better validation SRCC; 0: never.", min=0)
+    keep_epoch: Literal["best", "last"] = _knob(
+        "best", "Epoch that is kept: the best by validation SRCC, or the last, as few validation prompts mislead."
+    )
     fine_tune: bool = _knob(False, "Train the backbone too; its features are then not cached.")
     mixed_precision: Literal["no", "bf16", "fp16"] = _knob(
         "no", "Of the image tower when it is trained; the geometry, which cancels in half precision, stays float32."
@@ -74,6 +77,11 @@ class TrainingConfig:
             raise ValueError(
                 f"Expected test_share + val_share below 1, so that prompts are left to train on, but got "
                 f"{self.test_share} + {self.val_share}"
+            )
+        if self.keep_epoch == "last" and self.patience > 0:
+            raise ValueError(
+                f"Expected patience 0 with keep_epoch 'last' but got {self.patience}: a run that stops for want of a "
+                "better epoch would end on one that is not better"
             )
         if self.mixed_precision != "no" and not self.fine_tune:
             raise ValueError(

@@ -11,8 +11,8 @@ projections are computed here, without any human score or prompt:
 384 dimensions are shared. Images: a ridge regression from the tower's features onto ConSE embeddings (Norouzi et al.
 2013), the class names' sentence embeddings weighted by the class probabilities at temperature 2. Texts: the sentence
 embedding. Both minus their mean (without it all cosines are nearly equal) and half whitened by the class names.
-256 more dimensions, in which texts are 0, are the pictures' own largest principal components: what a picture is like
-beyond its classes.
+256 more dimensions, in which texts are 0, are the pictures' own largest principal components, not whitened: what a
+picture is like beyond its classes, and the less of it, the less pictures vary in it.
 
 --pictures is any folder of pictures, unlabelled; means, ridge and components are theirs.
 """
@@ -42,11 +42,13 @@ TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special
 IMAGE_TOWER = "tf_efficientnet_lite0"
 TEXT_WIDTH, PICTURE_WIDTH = 384, 256
 
-# each chosen on the validation prompts of AGIQA-3K's splits, see README.md
+# each chosen on splits of AGIQA-3K other than those of the table, see README.md
 TEMPERATURE = 2.0
 RIDGE = 3e4
 # covariances to the power -1/4: halfway to white
 WHITENING = 0.25
+# of the pictures' components: as they are
+PICTURE_WHITENING = 0.0
 
 MODEL_CONFIG = {
     "embed_dim": TEXT_WIDTH + PICTURE_WIDTH,
@@ -226,9 +228,10 @@ def projections(features: Tensor, logits: Tensor, classes: Tensor) -> Projection
     ridge = RIDGE * len(features) / 2383 * torch.eye(len(covariance), dtype=torch.float64)
     shared = torch.linalg.solve(covariance + ridge, centred.T @ (conse - conse.mean(0))) @ half_white
 
+    # in ascending order
     variances, components = torch.linalg.eigh(covariance)
     kept = slice(-PICTURE_WIDTH, None)
-    picture = components[:, kept] * variances[kept].clamp(min=1e-6) ** -WHITENING
+    picture = components[:, kept] * variances[kept].clamp(min=1e-6) ** -PICTURE_WHITENING
 
     norm = (classes @ half_white).norm(dim=-1).mean()
     blocks = [block * (norm / (centred @ block).norm(dim=-1).mean()) for block in (shared, picture)]

@@ -1,19 +1,20 @@
 """What does each part of HyperAlign give on real human scores? Ten prompt-disjoint splits of AGIQA-3K.
 
 python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k
-python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --sweeps
+python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --part sweeps
 
 The encoder is build_encoder.py's. Its features of all pictures are computed once (minutes), then each row of ROWS is
 trained on every split, with the controls of reward/evaluation.py. A finished split is kept under --work and not done
-again. results.csv gets a line for a row and split, summary.json means, intervals over prompts and gaps.
+again. NAME_results.csv gets a line for a row and split, NAME_summary.json means, intervals over prompts and gaps.
+--part choices compares settings of the recipe, on other splits.
 """
 
 import argparse
+import hashlib
 import json
-import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.agiqa3k.recipe import ROWS, SWEEPS, row_config  # noqa: E402
+from benchmarks.agiqa3k.recipe import CHOICES, ROWS, SWEEPS, row_config  # noqa: E402
+from benchmarks.results_file import write_rows  # noqa: E402
 from reward.backbone import Backbone  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.evaluation import SEEDS, RatedFeatures, ablation  # noqa: E402
-from reward.evaluation_report import print_report, write_report  # noqa: E402
-from reward.evaluation_result import Evaluation  # noqa: E402
+from reward.evaluation_report import print_report, summary, write_report  # noqa: E402
+from reward.evaluation_result import SAMPLES, Evaluation  # noqa: E402
 from reward.file_writing import write_text  # noqa: E402
+from reward.training_config import TrainingConfig  # noqa: E402
 
 HERE = Path(__file__).parent
+PARTS = {"rows": (ROWS, SEEDS), "sweeps": (SWEEPS, SEEDS), "choices": (CHOICES, tuple(range(100, 106)))}
 
 
 def main() -> None:
@@ -39,38 +43,49 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
     parser.add_argument("--work", type=Path, required=True, help="features and finished splits are kept here")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of the splits and of training")
-    parser.add_argument("--sweeps", action="store_true", help="the sweeps instead of the rows")
+    parser.add_argument("--part", choices=PARTS, default="rows")
+    parser.add_argument("--name", help="of the results; the part's if not given")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the splits and of training; the part's if not given")
     arguments = parser.parse_args()
 
     backbone = Backbone(f"local-dir:{arguments.encoder}")
     data = RatedFeatures.of(load_dataset("agiqa-3k", arguments.data), backbone, arguments.work / "features")
-    name = "sweeps" if arguments.sweeps else "rows"
-    evaluation = run_splits(data, name, arguments.seeds, arguments.work / name)
-    report = arguments.work / name / "report"
-    write_report(evaluation, report, scatter=False)
+    rows, seeds = PARTS[arguments.part]
+    configs = {row: row_config(*what) for row, what in rows.items()}
+    name, seeds = arguments.name or arguments.part, arguments.seeds or seeds
+    evaluation = run_splits(data, configs, seeds, arguments.work / name, controls=arguments.part == "rows")
+    write_report(evaluation, arguments.work / name / "report", scatter=False)
     print_report(evaluation)
-    prefix = "" if name == "rows" else "sweeps_"
-    for kind in ("results.csv", "summary.json"):
-        shutil.copyfile(report / kind, HERE / f"{prefix}{kind}")
+    write_results(evaluation, HERE, name)
 
 
-def run_splits(data: RatedFeatures, name: str, seeds: Sequence[int], folder: Path) -> Evaluation:
+def run_splits(
+    data: RatedFeatures,
+    configs: Mapping[str, TrainingConfig],
+    seeds: Sequence[int],
+    folder: Path,
+    samples: int = SAMPLES,
+    controls: bool = True,
+) -> Evaluation:
     """Train and test all rows on each split that `folder` does not hold yet; everything that it then holds of `seeds`.
 
     Args:
-        name: rows or sweeps.
+        configs: row -> its config; the last is the full model, whose gaps over all others are given.
+        samples: draws of the bootstrap.
+        controls: as in `reward.evaluation.ablation`.
+
+    Raises:
+        ValueError: `folder` holds a split of other configs or features.
     """
-    rows = {"rows": ROWS, "sweeps": SWEEPS}[name]
-    configs = {row: row_config(*what) for row, what in rows.items()}
+    expected = {"data": fingerprint(data), "configs": {row: config.to_dict() for row, config in configs.items()}}
     splits = []
     for seed in seeds:
         path = folder / f"split_{seed}.json"
         if not path.is_file():
             start = time.monotonic()
-            found = ablation(data, configs, seeds=[seed], samples=2, progress=False)
-            kept = {
-                "configs": {row: config.to_dict() for row, config in configs.items()},
+            # intervals are those of all splits together, `joined`
+            found = ablation(data, configs, seeds=[seed], controls=controls, samples=2, progress=False)
+            kept = expected | {
                 "controls": sorted(found.controls),
                 "prompts": list(found.pairs["prompt"]),
                 "human": found.pairs["human"].tolist(),
@@ -79,19 +94,42 @@ def run_splits(data: RatedFeatures, name: str, seeds: Sequence[int], folder: Pat
             }
             write_text(path, json.dumps(kept))
             print(f"split {seed}: {len(kept['predictions'])} rows in {kept['seconds']} s", flush=True)
-        splits.append((seed, json.loads(path.read_text(encoding="utf-8"))))
-    return joined(data.name, splits)
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [part for part, value in expected.items() if kept[part] != value]:
+            raise ValueError(
+                f"Expected {path} to be of this run's {' and '.join(changed)} but it is of others; remove it, or name "
+                "another --work"
+            )
+        splits.append((seed, kept))
+    return joined(data.name, list(configs), splits, samples)
 
 
-def joined(dataset: str, splits: Sequence[tuple[int, dict]]) -> Evaluation:
-    """One evaluation of the splits, with the gap of the last row (the full model) over every other."""
+def write_results(evaluation: Evaluation, folder: Path, name: str) -> None:
+    """NAME_results.csv, a line for a row and split, and NAME_summary.json; four digits after the point."""
+    write_rows(folder / f"{name}_results.csv", list(evaluation.runs[0]), evaluation.runs)
+    rounded = json.loads(json.dumps(summary(evaluation)), parse_float=lambda text: round(float(text), 4))
+    write_text(folder / f"{name}_summary.json", json.dumps(rounded, indent=2) + "\n")
+
+
+def fingerprint(data: RatedFeatures) -> str:
+    """Changes with any feature, prompt or score."""
+    digest = hashlib.sha256()
+    for values in (data.image.numpy(), data.text.numpy(), data.scores):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    digest.update("\0".join(data.prompts).encode())
+    return digest.hexdigest()
+
+
+def joined(dataset: str, rows: Sequence[str], splits: Sequence[tuple[int, dict]], samples: int) -> Evaluation:
+    """One evaluation of the splits: gaps of each row over the one before it, and of the last one over every other."""
     found = Evaluation("ablation", dataset, dataset)
     for seed, kept in splits:
         predicted = {row: np.array(values) for row, values in kept["predictions"].items()}
         found.add(seed, kept["prompts"], np.array(kept["human"]), predicted)
         found.controls |= set(kept["controls"])
-    last = list(splits[0][1]["configs"])[-1]
-    return found.summarise([(last, row) for row in found.predictions if row != last])
+    full = rows[-1]
+    steps = [(row, before) for before, row in zip(rows[:-2], rows[1:-1], strict=True)]
+    return found.summarise([*steps, *((full, row) for row in found.predictions if row != full)], samples)
 
 
 if __name__ == "__main__":

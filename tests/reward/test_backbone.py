@@ -67,6 +67,7 @@ def transform_tensor(transform, image: torch.Tensor) -> torch.Tensor:
 
 
 def test_it_is_frozen_and_always_in_eval_mode(backbone, images):
+    assert not any(m.training for m in backbone.modules()), "as it comes from open_clip"
     backbone.train()
     assert not any(m.training for m in backbone.modules())
     assert not any(p.requires_grad for p in backbone.parameters())

@@ -53,6 +53,14 @@ def test_rows_and_controls_are_all_there(found):
     assert len(found.runs) == 2 * len(found.rows) and len(found.pairs["human"]) == 2 * 10 * 6
 
 
+def test_without_controls_rows_are_the_same(found):
+    configs = {"cosine": COSINE, "full": CONFIG}
+    bare = ablation(rated(quality=0.2), configs, seeds=(0, 1), controls=False, samples=2, progress=False)
+    assert not bare.controls and list(bare.predictions) == ["cosine", "full"]
+    assert all(np.array_equal(values, found.predictions[row]) for row, values in bare.predictions.items())
+    assert [(gap.row, gap.versus) for gap in bare.gaps] == [("full", "cosine")]
+
+
 @pytest.mark.filterwarnings("ignore:No logistic was fitted")
 def test_figures_are_those_of_the_predictions(found):
     for row in found.rows:

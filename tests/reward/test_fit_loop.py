@@ -48,6 +48,16 @@ def same(first, second) -> bool:
     return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_keep_epoch_last_ends_where_training_ends():
+    val = unrelated()
+    last, history = run(dataclasses.replace(CONFIG, keep_epoch="last"), val=val)
+    best, _ = run(val=val)
+    assert max(history["val_srcc"]) > history["val_srcc"][-1], "the last epoch is the best: this val shows nothing"
+    assert spearman(predict(last, val), val.scores) == pytest.approx(history["val_srcc"][-1])
+    assert spearman(predict(best, val), val.scores) == pytest.approx(max(history["val_srcc"]))
+    assert not same(last, best)
+
+
 def test_interrupted_and_resumed_equals_uninterrupted_bit_by_bit(tmp_path):
     whole, expected = run(state_path=tmp_path / "whole")
     seen = []

@@ -74,6 +74,7 @@ def test_overrides(tmp_path):
         ("a: [", "expected YAML but it does not parse"),
         ("epochs: 0", "Expected epochs to be at least 1 but got 0"),
         ("lr_head: 0.0", "Expected lr_head to be above 0 but got 0.0"),
+        ("keep_epoch: last", "Expected patience 0 with keep_epoch 'last' but got 5"),
         ("val_share: 0.9", "Expected test_share \\+ val_share below 1"),
         ("mixed_precision: bf16", "Expected mixed_precision 'no' with a frozen backbone"),
         ("mixed_precision: int8", "Expected mixed_precision to be one of"),

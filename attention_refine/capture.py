@@ -1,9 +1,9 @@
 """The last prompt token's attention at chosen layers, without eager attention: `AttentionCapture`.
 
-An attention function of its own name is registered in transformers' AttentionInterface (its mask in
-AttentionMaskInterface, without which padding would silently be dropped) and the language model's config is switched to it.
-It hands everything to the model's own implementation and, at the chosen layers of a prefill, computes softmax(q·Kᵀ) for
-the one last query. No module is replaced; the state belongs to the capture, hence to one model.
+An attention function under a name of its own is registered in transformers' AttentionInterface (and its mask in
+AttentionMaskInterface, without which padding would silently be dropped), and the language model's config is switched
+to it. It hands everything to the model's own implementation and, at the chosen layers of a prefill, computes
+softmax(q·Kᵀ) for the one last query. No module is replaced; the state belongs to the capture, hence to one model.
 """
 
 import inspect
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attention_refine.decoder import find_decoder, uncompiled
+from attention_refine.decoder import find_decoder, unwrapped
 from attention_refine.image_tokens import PromptTokens, find_image_token_id, find_newline
 from attention_refine.prefill import Prefill, Step, read_call
 
@@ -51,14 +51,17 @@ class AttentionCapture:
         torch.Size([2, 590])
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[int] | None = None, image_token_id: int | None = None) -> None:
-        self.model = uncompiled(model)
+    def __init__(
+        self, model: nn.Module, layers: Iterable[int] | None = None, image_token_id: int | None = None
+    ) -> None:
+        self.model = unwrapped(model)
         self.decoder = find_decoder(self.model)
         depth = len(self.decoder.layers)
         self.layers = frozenset(range(depth) if layers is None else layers)
         outside = sorted(layer for layer in self.layers if not 0 <= layer < depth)
         if outside:
             raise ValueError(f"Expected layers within 0 to {depth - 1} (the model has {depth}), got {outside}.")
+        self.bias_layers: frozenset[int] = frozenset()
         self.image_token_id = find_image_token_id(self.model, image_token_id)
         self.rows: dict[int, Tensor] = {}
         self.prompt: PromptTokens | None = None
@@ -79,7 +82,7 @@ class AttentionCapture:
         """Called when a prefill begins."""
 
     def key_bias(self, layer: int) -> Tensor | None:
-        """What to add to the logits of the prompt's keys at this layer, (B, S) float32; None: nothing."""
+        """At `bias_layers`: what to add to the logits of the prompt's keys, (B, S) float32; None: nothing."""
         return None
 
     # -- on and off
@@ -148,13 +151,17 @@ class AttentionCapture:
             self.rows, self.prompt = {}, None
         self.step = step
         self._prefill = step.prefill
-        if step.prefill is not None and self.decoder is self.model:
+        if self.decoder is self.model:
             self._locate(step, None)
 
     @torch.compiler.disable
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        if self.step is not None and self.step.prefill is not None:
-            self._locate(self.step, kwargs.get("inputs_embeds"))
+        if self.step is None:
+            raise RuntimeError(
+                f"Expected a call of the wrapped {type(self.model).__name__}, got one of the decoder inside it, "
+                "whose image tokens are unknown. Wrap the module whose forward or generate you call."
+            )
+        self._locate(self.step, kwargs.get("inputs_embeds"))
 
     def _locate(self, step: Step, inputs_embeds: Tensor | None) -> None:
         if step.prefill.prompt is None:
@@ -168,22 +175,21 @@ class AttentionCapture:
         step, self.step = self.step, None
         if step is None or not step.is_prefill or output is None:
             return
-        cache = step.cache if step.cache is not None else getattr(output, "past_key_values", None)
-        if cache is not None:
-            self._by_cache[cache] = step.prefill
+        returned = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
+        for cache in (step.cache, *returned):
+            if hasattr(cache, "get_seq_length"):
+                self._by_cache[cache] = step.prefill
 
     def _attention_function(self, base: str) -> Callable[..., tuple[Tensor, Tensor | None]]:
         from transformers import AttentionInterface
 
         def attend(module, query, key, value, attention_mask, **kwargs):
-            if base == "eager":
-                run = sys.modules[type(module).__module__].eager_attention_forward
-            else:
-                run = AttentionInterface._global_mapping[base]
-            step, layer = self.step, module.layer_idx
-            if step is not None:
-                if step.is_prefill and layer in self.layers:
-                    self._observe(layer, module, query, key, attention_mask, kwargs)
+            run = eager_function(type(module)) if base == "eager" else AttentionInterface._global_mapping[base]
+            # What torch.compile traces are these two questions; the work behind them is left out of the graph.
+            layer = module.layer_idx
+            if layer in self.layers and self.step.is_prefill:
+                self._observe(layer, query, key, attention_mask, kwargs)
+            if layer in self.bias_layers:
                 attention_mask = self._biased(layer, query, key, attention_mask)
             return run(module, query, key, value, attention_mask, **kwargs)
 
@@ -191,9 +197,8 @@ class AttentionCapture:
 
     @torch.compiler.disable
     @torch.no_grad()
-    def _observe(self, layer: int, module: nn.Module, query: Tensor, key: Tensor, mask: Any, kwargs: dict) -> None:
-        scaling = kwargs.get("scaling")
-        self.on_row(layer, last_row(query, key, mask, scaling, kwargs.get("softcap")))
+    def _observe(self, layer: int, query: Tensor, key: Tensor, mask: Any, kwargs: dict) -> None:
+        self.on_row(layer, last_row(query, key, mask, kwargs.get("scaling"), kwargs.get("softcap")))
 
     @torch.compiler.disable
     def _biased(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -206,6 +211,15 @@ class AttentionCapture:
                 "Give generate the rows that the cache was filled with."
             )
         return add_key_bias(bias, query, key, mask, self.step.seen + query.shape[2])
+
+
+def eager_function(kind: type) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The eager attention of the modeling file that an attention module's class, or a parent of it, comes from."""
+    for parent in kind.__mro__:
+        function = getattr(sys.modules.get(parent.__module__), "eager_attention_forward", None)
+        if function is not None:
+            return function
+    raise TypeError(f"Expected an attention with an eager_attention_forward beside it, got {kind.__name__}.")
 
 
 def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:

@@ -1,7 +1,7 @@
 """From attention rows to the image tokens to be scaled: pure functions on tensors, no state.
 
-Shapes: B samples, C candidate layers, S prompt tokens. `image_index` (B, S) is the number of the image a token belongs to
-within its sample, −1 for tokens that are no image token.
+Shapes: B samples, S prompt tokens. `image_index` (B, S) is the number of the image a token belongs to within its
+sample, −1 for tokens that are no image token.
 """
 
 import torch

@@ -27,6 +27,7 @@ def find_decoder(model: nn.Module) -> nn.Module:
     )
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """The module inside `torch.compile(model)`; any other module as it is."""
-    return getattr(model, "_orig_mod", model)
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The transformers model inside `torch.compile(model)` or a PEFT model; any other module as it is."""
+    model = getattr(model, "_orig_mod", model)
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -41,8 +41,8 @@ def generate(
         raise ValueError(f"Expected greedy decoding, sampling or beam search, got {mode.value}.")
     if generation_config.prefill_chunk_size is not None:
         raise ValueError(
-            f"Expected the prompt to be prefilled at once, got prefill_chunk_size={generation_config.prefill_chunk_size}. "
-            "Pass prefill_chunk_size=None."
+            "Expected the prompt to be prefilled at once, got prefill_chunk_size="
+            f"{generation_config.prefill_chunk_size}. Pass prefill_chunk_size=None."
         )
     if not isinstance(contrastive_attention, ContrastiveAttention):
         contrastive_attention = ContrastiveAttention(model, contrastive_attention)

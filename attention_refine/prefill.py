@@ -1,6 +1,7 @@
 """What a forward call is to a prompt: its prefill, the same prompt again without a cache, or a decode step."""
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,11 @@ class Prefill:
     Attributes:
         input_ids: (B, S).
         valid: (B, S) bool, False = left padding.
+        placeholders: (B, S) bool, tokens that a vision feature replaces.
+        lengths: tokens of every image of the batch, where known.
+        num_images: images in the batch, where known.
+        images: gives the pixels or encoded images of the call while they live.
+        longest: tokens of the longest sequence so far, with use_cache=False.
         prompt: its image tokens, once the embeddings are known.
         outcome: for the owner's use, e.g. the tokens that it masks.
     """
@@ -26,7 +32,7 @@ class Prefill:
     placeholders: Tensor
     lengths: list[int] | None
     num_images: int | None
-    images: Any
+    images: Callable[[], Any]
     longest: int
     prompt: PromptTokens | None = None
     outcome: dict[str, Any] = field(default_factory=dict)
@@ -51,13 +57,13 @@ class Step:
 
     Attributes:
         is_prefill: it is the first of its prompt.
-        prefill: its prompt; None where that is unknown and has no part in it (a decode step of a foreign cache).
+        prefill: its prompt.
         cache: the cache given, if any.
         seen: tokens in the cache before the call.
     """
 
     is_prefill: bool
-    prefill: Prefill | None
+    prefill: Prefill
     cache: Any
     seen: int
 
@@ -97,7 +103,7 @@ def read_call(
     valid = _valid(call.get("attention_mask"), ids)
     placeholders = (ids == image_token_id) & valid if image_token_id is not None else torch.zeros_like(valid)
     lengths, count = _image_lengths(call, model, int(placeholders.sum()))
-    prefill = Prefill(ids, valid, placeholders, lengths, count, _images(call), ids.shape[1])
+    prefill = Prefill(ids, valid, placeholders, lengths, count, _weakly(_images(call)), ids.shape[1])
     return Step(True, prefill, cache, 0)
 
 
@@ -123,7 +129,7 @@ def _same_prompt(ids: Tensor, call: Mapping[str, Any], previous: Prefill | None)
         return False
     prompt = previous.input_ids
     same_rows = ids.shape[0] == prompt.shape[0] and ids.device == prompt.device
-    return same_rows and _images(call) is previous.images and torch.equal(ids[:, : prompt.shape[1]], prompt)
+    return same_rows and _images(call) is previous.images() and torch.equal(ids[:, : prompt.shape[1]], prompt)
 
 
 def _images(call: Mapping[str, Any]) -> Any:
@@ -131,6 +137,11 @@ def _images(call: Mapping[str, Any]) -> Any:
     if encoded and encoded.get("image") is not None:
         return encoded["image"]
     return call.get("pixel_values")
+
+
+def _weakly(images: Any) -> Callable[[], Any]:
+    """Tells the images' identity later without keeping them, and every hidden state of the vision tower, in memory."""
+    return weakref.ref(images) if images is not None else lambda: None
 
 
 def _image_lengths(call: Mapping[str, Any], model: nn.Module, total: int) -> tuple[list[int] | None, int | None]:

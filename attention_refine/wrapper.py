@@ -15,7 +15,7 @@ from attention_refine.image_tokens import PromptTokens, fold
 from attention_refine.prefill import Prefill
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContrastRecord:
     """What was decided for one sample of the last prefill.
 
@@ -79,6 +79,8 @@ class ContrastiveAttention(AttentionCapture):
         self.config = config if config is not None else ContrastiveAttentionConfig.for_depth(depth)
         self.config.check_depth(depth)
         self.layers = frozenset({*self.config.candidate_layers, self.config.post_layer})
+        if self.config.mode == "attention_bias":
+            self.bias_layers = frozenset({self.config.review_layer})
         if self.image_token_id is None:
             raise ValueError(
                 f"Expected an image token id, got none in the config of {type(self.model).__name__}. "
@@ -97,9 +99,7 @@ class ContrastiveAttention(AttentionCapture):
             self._decide(self.step.prefill)
 
     def key_bias(self, layer: int) -> Tensor | None:
-        """log λ on the chosen keys at the review layer, in "attention_bias" mode."""
-        if layer != self.config.review_layer or self.config.mode != "attention_bias":
-            return None
+        """log λ on the chosen keys, in "attention_bias" mode."""
         return self.step.prefill.outcome.get("bias")
 
     def extra_hooks(self) -> list[Callable[[], Any]]:
@@ -130,7 +130,7 @@ class ContrastiveAttention(AttentionCapture):
         ia = (post - before[best, torch.arange(best.shape[0], device=device)]).abs()
         masked = quantile_mask(ia, index, config.rho)
         self._last = {"ia": ia, "post": post, "masked": masked, "best": best, "distances": distances, "prompt": prompt}
-        if config.lam == 1:
+        if config.lam == 1 or not bool(masked.any()):
             return
         if config.mode == "attention_bias":
             # At lam = 0 half of the lowest number: added to any logit it stays finite, so no row is all -inf.

@@ -1,6 +1,6 @@
 """Contrastive attention as a custom_generate recipe: copy this folder beside a model's weights, or name its parent.
 
-model.generate(**inputs, custom_generate="attention_refine", trust_remote_code=True, contrastive_attention={"lam": 0.05})
+model.generate(**inputs, custom_generate=FOLDER, trust_remote_code=True, contrastive_attention={"lam": 0.05})
 """
 
 import attention_refine

@@ -6,7 +6,8 @@ import torch
 IMAGE, PAD = 99, 0
 TEXT = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "num_hidden_layers": 6, "max_position_embeddings": 256, "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": None,
+    "num_hidden_layers": 6, "max_position_embeddings": 256,
+    "pad_token_id": PAD, "bos_token_id": 1, "eos_token_id": None,
 }  # fmt: skip
 VISION = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 16,

@@ -80,3 +80,62 @@ def llava_eager():
 @pytest.fixture(scope="session")
 def llava_next():
     return build_llava_next()
+
+
+def build_text_tower(name, attention="sdpa"):
+    """The language model of another family, alone; sliding windows of 12 tokens where it has them."""
+    import transformers
+    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
+
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    kinds = ["sliding_attention", "full_attention"] * 3
+    kind, config = {
+        "llama": (transformers.LlamaForCausalLM, lambda: transformers.LlamaConfig(**TEXT)),
+        "mistral": (
+            transformers.MistralForCausalLM,
+            lambda: transformers.MistralConfig(**TEXT, sliding_window=12),
+        ),
+        "gemma3": (
+            transformers.Gemma3ForCausalLM,
+            lambda: transformers.Gemma3TextConfig(
+                **TEXT, head_dim=8, query_pre_attn_scalar=8, sliding_window=12, layer_types=kinds
+            ),
+        ),
+        "qwen2_5_vl": (Qwen2_5_VLTextModel, lambda: Qwen2_5_VLTextConfig(**TEXT, rope_parameters=rope)),
+        "qwen3_vl": (Qwen3VLTextModel, lambda: Qwen3VLTextConfig(**TEXT, head_dim=8, rope_parameters=rope)),
+    }[name]
+    return seeded(lambda: kind(config()), attention)
+
+
+TOWERS = ("llama", "mistral", "gemma3", "qwen2_5_vl", "qwen3_vl")
+
+
+def llava_next_inputs(*prompts, sizes, seed=0):
+    """As `llava_inputs`; `sizes`: (height, width) of every picture in order, whose tiles are of 16 x 16 pixels."""
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+    pinpoints = [[16, 32], [32, 16], [32, 32]]
+    lengths = []
+    for size in sizes:
+        rows, columns = get_anyres_image_grid_shape(size, pinpoints, 16)
+        height, width = unpad_image(torch.zeros(1, rows * 4, columns * 4), size).shape[1:]
+        lengths.append(16 + height * (width + 1))
+    left = iter(lengths)
+    tokens = [sum(([IMAGE] * next(left) if t == IMAGE else [t] for t in p), []) for p in prompts]
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(len(sizes), 5, 3, 16, 16, generator=generator)
+    return left_padded(tokens) | {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}
+
+
+@pytest.fixture(scope="session")
+def builders():
+    """The functions of this file, which a test module cannot import."""
+    from types import SimpleNamespace
+
+    return SimpleNamespace(
+        llava=build_llava, llava_next=build_llava_next, text_tower=build_text_tower, llava_inputs=llava_inputs,
+        llava_next_inputs=llava_next_inputs, left_padded=left_padded,
+    )  # fmt: skip

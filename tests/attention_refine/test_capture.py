@@ -9,6 +9,14 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface, StaticCache
 
 from attention_refine.capture import AttentionCapture, add_key_bias, last_row
+from tests.attention_refine.conftest import (
+    build_llava,
+    build_llava_next,
+    build_text_tower,
+    left_padded,
+    llava_inputs,
+    llava_next_inputs,
+)  # fmt: skip
 
 PROMPTS = ([1, 5, 99, 7, 8], [1, 99, 3], [1, 2, 3, 4, 99, 9, 9, 8, 7, 6])
 TEXTS = [[1, 5, 9, 7, 8] * 4, [1, 9, 3], [1, 2, 3, 4, 98, 9, 9, 8, 7, 6]]
@@ -34,8 +42,8 @@ def assert_rows_equal(rows, expected):
 
 
 @pytest.fixture(scope="module")
-def inputs(builders):
-    return builders.llava_inputs(*PROMPTS)
+def inputs():
+    return llava_inputs(*PROMPTS)
 
 
 def test_llavas_rows_are_eagers(llava, llava_eager, inputs):
@@ -44,20 +52,20 @@ def test_llavas_rows_are_eagers(llava, llava_eager, inputs):
     assert max(row.max() for row in rows.values()) > 0.2, "an attention so flat shows nothing"
 
 
-def test_llavas_rows_are_eagers_without_a_mask(llava, llava_eager, builders):
-    inputs = builders.llava_inputs([1, 5, 99, 7, 8]) | {"attention_mask": None}
+def test_llavas_rows_are_eagers_without_a_mask(llava, llava_eager):
+    inputs = llava_inputs([1, 5, 99, 7, 8]) | {"attention_mask": None}
     assert_rows_equal(captured(llava, inputs).rows, eager_rows(llava_eager, inputs))
 
 
-def test_llava_nexts_rows_are_eagers(llava_next, builders):
-    inputs = builders.llava_next_inputs([1, 99, 7], [1, 5, 6, 99, 4], sizes=[(20, 31), (30, 18)])
-    assert_rows_equal(captured(llava_next, inputs).rows, eager_rows(builders.llava_next("eager"), inputs))
+def test_llava_nexts_rows_are_eagers(llava_next):
+    inputs = llava_next_inputs([1, 99, 7], [1, 5, 6, 99, 4], sizes=[(20, 31), (30, 18)])
+    assert_rows_equal(captured(llava_next, inputs).rows, eager_rows(build_llava_next("eager"), inputs))
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "gemma3", "qwen2_5_vl", "qwen3_vl"])
-def test_a_text_towers_rows_are_eagers(name, builders):
-    model, eager = builders.text_tower(name), builders.text_tower(name, "eager")
-    padded = builders.left_padded(TEXTS)
+def test_a_text_towers_rows_are_eagers(name):
+    model, eager = build_text_tower(name), build_text_tower(name, "eager")
+    padded = left_padded(TEXTS)
     assert_rows_equal(captured(model, padded).rows, eager_rows(eager, padded))
     bare = {"input_ids": padded["input_ids"]}
     assert_rows_equal(captured(model, bare).rows, eager_rows(eager, bare))
@@ -69,38 +77,36 @@ def test_an_eager_model_is_captured_as_it_is(llava_eager, inputs):
     assert_rows_equal(capture.rows, [layer[:, :, -1].mean(1) for layer in attentions])
 
 
-def test_a_batch_of_mixed_lengths_is_one_by_one(llava, inputs, builders):
+def test_a_batch_of_mixed_lengths_is_one_by_one(llava, inputs):
     rows = captured(llava, inputs).rows
     for sample, prompt in enumerate(PROMPTS):
-        alone = builders.llava_inputs(prompt) | {"pixel_values": inputs["pixel_values"][sample : sample + 1]}
+        alone = llava_inputs(prompt) | {"pixel_values": inputs["pixel_values"][sample : sample + 1]}
         for layer, row in captured(llava, alone).rows.items():
             torch.testing.assert_close(rows[layer][sample, -row.shape[1] :], row[0], atol=1e-6, rtol=0)
             assert (rows[layer][sample, : -row.shape[1]] == 0).all()
 
 
-def test_a_static_caches_empty_keys_get_no_attention(llava, inputs):
-    expected = captured(llava, inputs).rows
-    for mask in (inputs["attention_mask"], None):
-        given = inputs | {"attention_mask": mask}
-        expected = captured(llava, given).rows
-        with AttentionCapture(llava) as capture:
-            llava.generate(**given, max_new_tokens=3, do_sample=False, cache_implementation="static")
-        for layer, row in capture.rows.items():
-            torch.testing.assert_close(row, expected[layer], atol=1e-6, rtol=0)
-    cache = StaticCache(config=llava.config.get_text_config(), max_cache_len=40)
-    with torch.no_grad(), AttentionCapture(llava) as capture:
-        llava(**inputs | {"attention_mask": None}, past_key_values=cache)
-    torch.testing.assert_close(capture.rows[5], expected[5], atol=1e-6, rtol=0)
+@pytest.mark.parametrize("padded", [True, False])
+def test_a_static_caches_empty_keys_get_no_attention(llava, inputs, padded):
+    given = inputs if padded else llava_inputs(PROMPTS[0]) | {"attention_mask": None}
+    expected = captured(llava, given).rows
+    with AttentionCapture(llava) as capture:
+        llava.generate(**given, max_new_tokens=3, do_sample=False, cache_implementation="static")
+        assert_rows_equal(capture.rows, [expected[layer] for layer in range(6)])
+        cache = StaticCache(config=llava.config.get_text_config(), max_cache_len=40)
+        with torch.no_grad():
+            llava(**given, past_key_values=cache)
+    assert_rows_equal(capture.rows, [expected[layer] for layer in range(6)])
 
 
-def test_the_prompt_tells_its_image_tokens(llava, inputs, builders):
+def test_the_prompt_tells_its_image_tokens(llava, inputs):
     prompt = captured(llava, inputs, layers=()).prompt
     assert torch.equal(prompt.is_image, inputs["input_ids"] == 99)
     assert torch.equal(prompt.valid, inputs["attention_mask"].bool())
 
 
-def test_newlines_of_llava_next_are_no_image_tokens(llava_next, builders):
-    inputs = builders.llava_next_inputs([1, 99, 7], [1, 99, 99, 4], sizes=[(20, 31), (30, 18), (16, 31)])
+def test_newlines_of_llava_next_are_no_image_tokens(llava_next):
+    inputs = llava_next_inputs([1, 99, 7], [1, 99, 99, 4], sizes=[(20, 31), (30, 18), (16, 31)])
     newline = llava_next.model.image_newline
     with torch.no_grad():
         features = llava_next.get_image_features(inputs["pixel_values"], inputs["image_sizes"]).pooler_output
@@ -179,8 +185,8 @@ def test_an_exception_in_a_layer_leaves_nothing_behind(llava, inputs):
     assert sorted(captured(llava, inputs).rows) == list(range(6))
 
 
-def test_two_models_at_once_do_not_mix(llava, inputs, builders):
-    other = builders.llava(num_hidden_layers=4)
+def test_two_models_at_once_do_not_mix(llava, inputs):
+    other = build_llava(num_hidden_layers=4)
     expected = captured(llava, inputs).rows, captured(other, inputs).rows
     with torch.no_grad(), AttentionCapture(llava) as first, AttentionCapture(other) as second:
         llava(**inputs)
@@ -190,8 +196,8 @@ def test_two_models_at_once_do_not_mix(llava, inputs, builders):
         assert all(torch.equal(capture.rows[layer], row) for layer, row in rows.items())
 
 
-def test_two_models_of_one_config_object_do_not_mix(builders, inputs):
-    model = builders.llava()
+def test_two_models_of_one_config_object_do_not_mix(inputs):
+    model = build_llava()
     twin = copy.deepcopy(model)
     with torch.no_grad(), AttentionCapture(model) as capture:
         twin(**inputs)
@@ -216,8 +222,8 @@ def test_the_permanent_form(llava, inputs):
     assert llava.model.language_model.config._attn_implementation == "sdpa"
 
 
-def test_the_images_are_not_kept_in_memory(llava, builders):
-    inputs = builders.llava_inputs([1, 99, 3])
+def test_the_images_are_not_kept_in_memory(llava):
+    inputs = llava_inputs([1, 99, 3])
     with AttentionCapture(llava):
         llava.generate(**inputs, max_new_tokens=2)
         gone = weakref.ref(inputs["pixel_values"])
@@ -226,27 +232,12 @@ def test_the_images_are_not_kept_in_memory(llava, builders):
         assert gone() is None
 
 
-def test_a_compiled_model_is_captured(builders, inputs):
-    model = builders.llava()
-    expected = captured(model, inputs).rows
-    compiled = torch.compile(model, backend="eager")
-    with torch.no_grad():
-        compiled(**inputs)
-        with AttentionCapture(compiled) as capture:
-            compiled(**inputs)
-        bare = compiled(**inputs)
-    assert_rows_equal(capture.rows, [expected[layer] for layer in range(6)])
-    with torch.no_grad():
-        assert torch.equal(bare.logits, model(**inputs).logits)
-    torch._dynamo.reset()
-
-
-def test_refused_at_the_start(llava, builders):
+def test_refused_at_the_start(llava):
     with pytest.raises(ValueError, match=r"layers within 0 to 5 \(the model has 6\), got \[6\]"):
         AttentionCapture(llava, layers=(0, 6))
     with pytest.raises(TypeError, match="got Linear"):
         AttentionCapture(torch.nn.Linear(1, 1))
-    model = builders.llava()
+    model = build_llava()
     model.model.language_model.config._attn_implementation_internal = "flash_attention_2"
     with pytest.raises(ValueError, match="sdpa or eager attention, got 'flash_attention_2'"):
         AttentionCapture(model).attach()
@@ -267,8 +258,12 @@ def test_refused_while_running(llava, inputs):
             llava.generate(**right, max_new_tokens=2, cache_implementation="static")
         with pytest.raises(ValueError, match="padding on the left alone"):
             llava(**inputs | {"attention_mask": hole})
-        with pytest.raises(ValueError, match="a chunked prefill"):
-            llava.generate(**inputs, max_new_tokens=2, prefill_chunk_size=8)
+        for chunk in (8, 20, 24, 25):
+            with pytest.raises(ValueError, match=f"prefilled at once, got prefill_chunk_size={chunk}"):
+                llava.generate(**inputs, max_new_tokens=2, prefill_chunk_size=chunk)
+        cache = llava(**inputs).past_key_values
+        with pytest.raises(ValueError, match="one token a decode step, got 2 onto a cache of 25"):
+            llava(input_ids=ids[:, -2:], past_key_values=cache)
         with pytest.raises(ValueError, match="got inputs_embeds alone"):
             llava(inputs_embeds=llava.get_input_embeddings()(ids), attention_mask=mask)
         with pytest.raises(ValueError, match="got inputs_embeds alone"):

@@ -82,6 +82,27 @@ def llava_next():
     return build_llava_next()
 
 
+def build_gemma3(attention="sdpa"):
+    """Gemma 3 with vision; 4 tokens a picture, windows of 6 tokens on every other layer."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig
+
+    kinds = ["sliding_attention", "full_attention"] * 3
+    text = Gemma3TextConfig(**TEXT, head_dim=8, query_pre_attn_scalar=8, sliding_window=6, layer_types=kinds)
+    config = Gemma3Config(
+        text_config=text, vision_config=SiglipVisionConfig(**VISION), mm_tokens_per_image=4, image_token_id=IMAGE,
+        boi_token_index=97, eoi_token_index=98,
+    )  # fmt: skip
+    return seeded(lambda: Gemma3ForConditionalGeneration(config), attention)
+
+
+def gemma3_inputs(seed=0):
+    """Two prompts of different lengths, each with a picture near its end."""
+    prompts = [[1, 5, 6, 97, *[IMAGE] * 4, 98, 3], [1, 5, 6, 7, 8, 9, 97, *[IMAGE] * 4, 98, 3]]
+    inputs = left_padded(prompts)
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return inputs | {"pixel_values": pixels, "token_type_ids": (inputs["input_ids"] == IMAGE).long()}
+
+
 def build_text_tower(name, attention="sdpa"):
     """The language model of another family, alone; sliding windows of 12 tokens where it has them."""
     import transformers

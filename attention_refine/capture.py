@@ -119,6 +119,7 @@ class AttentionCapture:
         if self.decoder is not self.model:
             self._undo.append(self.decoder.register_forward_pre_hook(self._before_decoder, with_kwargs=True).remove)
         self._undo.extend(self.extra_hooks())
+        forget_compiled()
         return self
 
     def extra_hooks(self) -> list[Callable[[], Any]]:
@@ -129,6 +130,8 @@ class AttentionCapture:
         """Switch the capture off: the model is as it was before; what was recorded stays."""
         for undo in reversed(self._undo):
             undo()
+        if self._undo:
+            forget_compiled()
         self._undo = []
         self.name = self.step = self._prefill = None
         self._by_cache.clear()
@@ -211,6 +214,12 @@ class AttentionCapture:
                 "Give generate the rows that the cache was filled with."
             )
         return add_key_bias(bias, query, key, mask, self.step.seen + query.shape[2])
+
+
+def forget_compiled() -> None:
+    """Let torch.compile trace again: code that it traced before a hook came runs on without the hook."""
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
 
 
 def eager_function(kind: type) -> Callable[..., tuple[Tensor, Tensor | None]]:

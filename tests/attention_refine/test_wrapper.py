@@ -10,7 +10,7 @@ from tests.attention_refine.conftest import (
     IMAGE,
     build_gemma3,
     build_llava,
-    build_llava_next,
+    build_text_tower,
     gemma3_inputs,
     llava_inputs,
     llava_next_inputs,
@@ -22,7 +22,7 @@ GREEDY = {"max_new_tokens": 6, "do_sample": False, "suppress_tokens": [IMAGE]}
 SCORES = GREEDY | {"return_dict_in_generate": True, "output_logits": True}
 
 
-def config(mode="residual", lam=0.1, rho=0.6, **changes):
+def config(mode="residual", lam=0.1, rho=0.55, **changes):
     layers = {"post_layer": POST, "candidate_layers": CANDIDATES, "review_layer": REVIEW}
     return ContrastiveAttentionConfig(**(layers | {"mode": mode, "lam": lam, "rho": rho} | changes))
 
@@ -70,7 +70,7 @@ def test_the_records_are_the_papers_formulas(llava, llava_eager, inputs):
         assert record.chosen_layer == chosen
         assert record.distances == pytest.approx(distances, abs=1e-6)
         torch.testing.assert_close(record.ia, ia, atol=1e-6, rtol=0)
-        assert torch.equal(record.masked, ia < torch.quantile(ia, 0.6))
+        assert torch.equal(record.masked, ia < torch.quantile(ia, 0.55))
         assert record.masked_share == pytest.approx(9 / 16)
         torch.testing.assert_close(record.ia_maps[0][0], ia.view(4, 4), atol=1e-6, rtol=0)
         torch.testing.assert_close(record.post_maps[0][0].sum(), torch.tensor(1.0))
@@ -240,8 +240,8 @@ def test_a_decoded_image_token_is_no_image(llava, inputs, mode):
     assert (sequences[:, length + 1] == IMAGE).all()
     assert [len(record.ia) for record in records] == [16, 16, 16]
     with torch.no_grad(), ContrastiveAttention(llava, config(mode)):
-        cache = llava(**inputs).past_key_values
         mask = inputs["attention_mask"]
+        cache = llava(**inputs, position_ids=(mask.cumsum(1) - 1).clamp(min=0)).past_key_values
         for step, token in enumerate([7, IMAGE, 7, 7, 7]):
             mask = torch.cat([mask, mask.new_ones(3, 1)], 1)
             positions = (mask.sum(1, keepdim=True) - 1).long()
@@ -287,8 +287,6 @@ def test_llava_next(llava_next, mode):
     inputs = llava_next_inputs([1, 99, 7], [1, 99, 99, 4], sizes=[(20, 31), (30, 18), (16, 31)])
     cached = generated(llava_next, inputs, config(mode))
     assert_same(cached, generated(llava_next, inputs, config(mode), use_cache=False))
-    newlines = (llava_next.model.image_newline == 0).all()
-    assert not newlines
     for record, images in zip(cached[2], (1, 2), strict=True):
         assert [len(maps) for maps in record.ia_maps] == [2] * images
         assert [maps[0].shape for maps in record.ia_maps] == [(4, 4)] * images
@@ -313,22 +311,18 @@ def test_gemma3_with_its_sliding_windows(mode, review):
 
 
 def test_a_compiled_model(inputs):
-    small = {"post_layer": 1, "candidate_layers": (0,), "review_layer": 2}
+    """Compiled before the wrapper came, whose hooks the traced code does not know."""
+    settings = config("post_norm", post_layer=1, candidate_layers=(0,), review_layer=2)
     model = build_llava(num_hidden_layers=3)
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
-        plain = model(**inputs).logits
-        torch.testing.assert_close(compiled(**inputs).logits, plain)
-        for mode in ("post_norm", "attention_bias"):
-            with ContrastiveAttention(model, config(mode, **small)):
-                expected = model(**inputs)
-            with ContrastiveAttention(compiled, config(mode, **small)) as ca:
-                out = compiled(**inputs)
-                step = compiled(input_ids=torch.full((3, 1), 7), past_key_values=out.past_key_values)
-            torch.testing.assert_close(out.logits, expected.logits)
-            assert float((out.logits - plain).abs().max()) > 1e-3
-            assert ca.records[0].masked_share > 0.5 and torch.isfinite(step.logits).all()
-        torch.testing.assert_close(compiled(**inputs).logits, plain)
+        plain = compiled(**inputs).logits
+        with ContrastiveAttention(model, settings) as ca:
+            expected, records = model(**inputs).logits, ca.records
+        with ContrastiveAttention(compiled, settings) as ca:
+            torch.testing.assert_close(compiled(**inputs).logits, expected)
+        assert torch.equal(ca.records[0].masked, records[0].masked)
+        assert float((expected - plain).abs().max()) > 1e-3
     torch._dynamo.reset()
 
 
@@ -392,8 +386,6 @@ def test_refused_at_the_start(llava):
         ContrastiveAttention(llava, ContrastiveAttentionConfig())
     with pytest.raises(ValueError, match="below 5, the last layer, in residual mode"):
         ContrastiveAttention(llava, config(review_layer=5))
-    from tests.attention_refine.conftest import build_text_tower
-
     with pytest.raises(ValueError, match="Expected an image token id, got none in the config of LlamaForCausalLM"):
         ContrastiveAttention(build_text_tower("llama"), config())
 
@@ -406,7 +398,3 @@ def test_a_given_image_token_wins(llava, inputs):
 
 def test_records_are_empty_before_the_first_prompt(llava):
     assert ContrastiveAttention(llava, config()).records == []
-
-
-def test_llava_next_by_its_builder_is_not_the_eager_one():
-    assert build_llava_next().config.get_text_config()._attn_implementation == "sdpa"

@@ -1,0 +1,35 @@
+"""Contrastive attention for LLaVA and its like: vision tokens whose attention does not change are scaled down.
+
+Names are imported on first use (PEP 562), so `import attention_refine` pulls in neither torch nor transformers.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from attention_refine.capture import AttentionCapture
+    from attention_refine.config import ContrastiveAttentionConfig
+    from attention_refine.generation import generate
+    from attention_refine.wrapper import ContrastiveAttention, ContrastRecord
+
+_HOME = {
+    "AttentionCapture": "attention_refine.capture",
+    "ContrastRecord": "attention_refine.wrapper",
+    "ContrastiveAttention": "attention_refine.wrapper",
+    "ContrastiveAttentionConfig": "attention_refine.config",
+    "generate": "attention_refine.generation",
+}
+
+__all__ = ["AttentionCapture", "ContrastRecord", "ContrastiveAttention", "ContrastiveAttentionConfig", "generate"]
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module 'attention_refine' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -56,6 +56,11 @@ class Thing:
         """Those before the noun and those after it."""
         return frozenset(self.before + self.after)
 
+    @property
+    def is_plural(self) -> bool:
+        """Whether it is several without a number: "dogs"."""
+        return self.number is None and singular_of(self.written.lower()) != self.written.lower()
+
     def only(self, *attributes: str) -> "Thing":
         """The same thing with these of its attributes alone."""
         before, after = (tuple(a for a in side if a in attributes) for side in (self.before, self.after))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attention_refine.facts import prompt_facts
+from attention_refine.facts import Fact, prompt_facts
 
 Questions = tuple["Question", ...]
 
@@ -25,21 +25,15 @@ class Question:
     depends_on: tuple[int, ...] = ()
 
 
-def make_questions(prompt: str, wording: str) -> Questions:
-    """One question a fact of an English prompt; the prompt itself where it names nothing.
-
-    Args:
-        prompt: what the picture should show.
-        wording: a question with {} in the place of the fact.
+def make_questions(prompt: str) -> Questions:
+    """One question a fact of an English prompt; none where it names nothing.
 
     Example:
-        >>> [question.text for question in make_questions("a red ring", "Does the picture show {}?")]
-        ['Does the picture show a ring?', 'Does the picture show a red ring?']
+        >>> [question.text for question in make_questions("two red rings")]
+        ['Is there a ring in the picture?', 'Is there a red ring in the picture?', \
+'Are there exactly two red rings in the picture?']
     """
-    facts = prompt_facts(prompt)
-    if not facts:
-        return (Question(ask(wording, prompt)),)
-    return tuple(Question(ask(wording, fact.text), fact.kind, fact.depends_on) for fact in facts)
+    return tuple(Question(_about(fact), fact.kind, fact.depends_on) for fact in prompt_facts(prompt))
 
 
 def ask(wording: str, phrase: str) -> str:
@@ -58,7 +52,7 @@ def share_of_yes(questions: Sequence[Question], yes: Sequence[float]) -> float:
     """Mean of P(yes) over the questions, 0 for one that depends on a question answered no (P(yes) < 1/2).
 
     The score of the Davidsonian Scene Graph (DSG, Cho et al., ICLR 2024) with probabilities in place of answers: a
-    picture without a car shows no red car, whatever is answered. 0 to 1.
+    picture without a car shows no red car, whatever is answered. 0 to 1; 0 for no questions.
 
     Example:
         >>> share_of_yes([Question("a ring?"), Question("a red ring?", "", (0,))], [0.25, 1.0])
@@ -70,4 +64,12 @@ def share_of_yes(questions: Sequence[Question], yes: Sequence[float]) -> float:
         counts = all(stands[parent] for parent in question.depends_on)
         stands.append(counts and probability >= 0.5)
         total += probability if counts else 0.0
-    return total / len(questions)
+    return total / len(questions) if questions else 0.0
+
+
+def _about(fact: Fact) -> str:
+    if fact.thing.determiner or fact.text[:1].isupper():
+        # "is there the king" and "is there Barack Obama" are no English
+        return f"Can you see {fact.text} in the picture?"
+    several = fact.kind in ("number", "relation") and fact.thing.number not in (None, 1)
+    return f"{'Are' if several or fact.thing.is_plural else 'Is'} there {fact.text} in the picture?"

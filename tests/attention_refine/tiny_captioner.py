@@ -1,13 +1,13 @@
 """A tiny random LLaVA of the real classes, with a processor that knows a few words."""
 
 import string
+from functools import cache
 
-import pytest
 import torch
 
 WORDS = (
-    "user assistant : ? . , yes no Yes No is are there a an the in picture does show describe exactly two left of red blue"
-    " ring rings square can you see"
+    "user assistant : ? . , yes no Yes No Is is Are are there a an the in picture Does does show Describe exactly two left"
+    " of red blue ring rings square Can you see"
 ).split()
 
 
@@ -70,17 +70,15 @@ def build_llava(tokenizer, seed=0):
     return model.eval(), processor
 
 
-@pytest.fixture(scope="session")
+@cache
 def tiny_captioner():
-    """(model, processor), random; not to be changed."""
+    """(model, processor), random, the same at each call; not to be changed."""
     return build_llava(word_tokenizer())
 
 
-@pytest.fixture(scope="session")
-def tiny_captioner_folder(tiny_captioner, tmp_path_factory):
+def save_tiny_captioner(folder):
     """The same, saved as `from_pretrained` loads it."""
-    folder = tmp_path_factory.mktemp("captioner")
-    model, processor = tiny_captioner
+    model, processor = tiny_captioner()
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder

@@ -1,6 +1,6 @@
-"""LLaVA as a second pair of eyes: does a picture show what its prompt says?
+"""Contrastive attention for LLaVA and its like: vision tokens whose attention does not change are scaled down.
 
-Names are imported on first use (PEP 562): `import attention_refine` pulls in neither torch nor transformers.
+Names are imported on first use (PEP 562), so `import attention_refine` pulls in neither torch nor transformers.
 """
 
 import importlib
@@ -8,19 +8,35 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attention_refine.caption_check import CaptionCheck, PictureCheck
+    from attention_refine.capture import AttentionCapture
+    from attention_refine.config import ContrastiveAttentionConfig
+    from attention_refine.generation import generate
+    from attention_refine.wrapper import ContrastiveAttention, ContrastRecord
 
 _HOME = {
+    "AttentionCapture": "attention_refine.capture",
     "CaptionCheck": "attention_refine.caption_check",
+    "ContrastRecord": "attention_refine.wrapper",
+    "ContrastiveAttention": "attention_refine.wrapper",
+    "ContrastiveAttentionConfig": "attention_refine.config",
     "PictureCheck": "attention_refine.caption_check",
+    "generate": "attention_refine.generation",
 }
 
-__all__ = ["CaptionCheck", "PictureCheck"]
+__all__ = [
+    "AttentionCapture",
+    "CaptionCheck",
+    "ContrastRecord",
+    "ContrastiveAttention",
+    "ContrastiveAttentionConfig",
+    "PictureCheck",
+    "generate",
+]
 
 
 def __getattr__(name: str):
     if name not in _HOME:
-        known = ", ".join(__all__)
-        raise AttributeError(f"module 'attention_refine' has no attribute {name!r}; public names are {known}")
+        raise AttributeError(f"module 'attention_refine' has no attribute {name!r}; public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)
     globals()[name] = value
     return value

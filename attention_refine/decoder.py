@@ -1,0 +1,32 @@
+"""Where the language model's decoder layers are in any of the supported models."""
+
+from torch import nn
+
+
+def find_decoder(model: nn.Module) -> nn.Module:
+    """The module that holds the decoder layers as `.layers`, e.g. `model.model.language_model` of LLaVA.
+
+    Raises:
+        TypeError: nothing in the model looks like a transformers decoder.
+    """
+    module = model
+    for _ in range(6):
+        layers = getattr(module, "layers", None)
+        if isinstance(layers, nn.ModuleList) and len(layers) and hasattr(layers[0], "self_attn"):
+            return module
+        for name in ("language_model", "text_model", "model", "decoder"):
+            inner = getattr(module, name, None)
+            if isinstance(inner, nn.Module) and inner is not module:
+                module = inner
+                break
+        else:
+            break
+    raise TypeError(
+        f"Expected a transformers model whose decoder has `.layers` with `.self_attn`, got {type(model).__name__}. "
+        "Supported are LLaVA, LLaVA-Next, Qwen2.5-VL, Qwen3-VL, Gemma 3, Mistral, Llama and models built like them."
+    )
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module inside `torch.compile(model)`; any other module as it is."""
+    return getattr(model, "_orig_mod", model)

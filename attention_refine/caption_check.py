@@ -110,11 +110,11 @@ class CaptionCheck:
         if contrastive is not None:
             from attention_refine.wrapper import ContrastiveAttention
 
-            around = functools.partial(_contrastive, ContrastiveAttention, contrastive)
+            around = functools.partial(ContrastiveAttention, config=contrastive)
         self.captioner = Captioner(
             model, processor, batch_size=batch_size, max_new_tokens=max_new_tokens, around=around
         )
-        self.question, self.instruction = question, instruction
+        self.question, self.instruction, self.contrastive = question, instruction, contrastive
 
     @classmethod
     def from_pretrained(cls, source: str, device: Any = None, dtype: Any = None, **options: Any) -> "CaptionCheck":
@@ -126,8 +126,7 @@ class CaptionCheck:
         images: Any,
         prompts: Sequence[str],
         questions: Mapping[str, Questions] | None = None,
-        *,
-        control_seed: int | None = 0,
+        controls: Sequence[str | None] | None = None,
     ) -> list[PictureCheck]:
         """Check pictures against their prompts.
 
@@ -135,19 +134,17 @@ class CaptionCheck:
             images: B pictures in any form that `HyperAlignReward` takes.
             prompts: B prompts.
             questions: by prompt, of `read_questions`; made by rule for prompts that it does not have.
-            control_seed: of the shuffling of prompts; None: no control.
+            controls: B prompts for the control, None for no control of a picture; left out: `other_prompts`.
 
         Returns:
-            one check a picture; without control where all prompts are the same.
+            one check a picture.
 
         Raises:
             ValueError: B differs, an empty prompt, or pictures that cannot be read.
         """
         pictures, prompts = to_pictures(images), list(prompts)
         _check_prompts(len(pictures), prompts)
-        others: list[str | None] = [None] * len(prompts)
-        if control_seed is not None:
-            others = other_prompts(prompts, control_seed)
+        others = other_prompts(prompts) if controls is None else list(controls)
         asked = [(i, prompt) for i, pair in enumerate(zip(prompts, others, strict=True)) for prompt in pair if prompt]
         known = questions or {}
         found = {prompt: self._questions(prompt, known) for _, prompt in asked}
@@ -225,17 +222,19 @@ def caption_coverage(source: str, device: Any = None) -> Callable[..., tuple[tor
 
 
 def other_prompts(prompts: Sequence[str], seed: int = 0) -> list[str | None]:
-    """For each picture the prompt of another one, drawn among those that say something else; None where none does.
+    """For each picture another one's prompt, drawn among those that say something else; None where none does.
 
     Example:
         >>> other_prompts(["a ring", "a square", "a ring"])
         ['a square', 'a ring', 'a square']
     """
     rng = random.Random(seed)
+    distinct = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    names = list(distinct)
     others: list[str | None] = []
     for prompt in prompts:
-        candidates = [other for other in prompts if other != prompt]
-        others.append(rng.choice(candidates) if candidates else None)
+        drawn = rng.randrange(len(names) - 1) if len(names) > 1 else None
+        others.append(None if drawn is None else names[drawn + (drawn >= distinct[prompt])])
     return others
 
 
@@ -247,6 +246,8 @@ def to_pictures(images: Any) -> list[Image.Image]:
     """
     from reward.preprocess import to_tensors
 
+    if isinstance(images, list) and all(isinstance(i, Image.Image) and i.mode == "RGB" for i in images):
+        return images
     pictures = []
     for image in to_tensors(images):
         pixels = image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu()
@@ -265,10 +266,6 @@ def _reward(measure: Callable[[Any, Sequence[str]], torch.Tensor]) -> Callable[.
         return measure(images, prompts), {}
 
     return reward
-
-
-def _contrastive(wrapper: Any, config: Any, model: Any) -> Any:
-    return wrapper(model, config)
 
 
 def _check_prompts(count: int, prompts: Sequence[str]) -> None:

@@ -43,24 +43,30 @@ def prompt_facts(prompt: str) -> tuple[Fact, ...]:
     """
     description = read_description(prompt)
     facts: list[Fact] = []
+    places: dict[tuple[str, str], int] = {}  # what "a red ring left of a blue ring" says twice is one fact
+
+    def add(fact: Fact) -> int:
+        place = places.setdefault((fact.kind, fact.text), len(facts))
+        if place == len(facts):
+            facts.append(fact)
+        return place
+
     last: list[int] = []
     for thing in description.things:
-        root = len(facts)
         single = thing.number == 1
         attributes = [*thing.before, *thing.after]
-        facts.append(_about("thing", thing.only(), (), single and not attributes))
-        for place, attribute in enumerate(attributes, start=1):
-            is_last = single and place == len(attributes)
-            facts.append(_about("attribute", thing.only(attribute), (root,), is_last))
-        if thing.number is not None and thing.number != 1:
-            text = f"exactly {thing.phrase(number=True)}"
-            facts.append(Fact("number", text, tuple(range(root, len(facts))), thing))
-        last.append(len(facts) - 1)
+        own = [add(_about("thing", thing.only(), (), single and not attributes))]
+        for number, attribute in enumerate(attributes, start=1):
+            is_last = single and number == len(attributes)
+            own.append(add(_about("attribute", thing.only(attribute), (own[0],), is_last)))
+        if thing.number is not None and not single:
+            own.append(add(Fact("number", f"exactly {thing.phrase(number=True)}", tuple(own), thing)))
+        last.append(own[-1])
     for relation in description.relations:
         one, other = description.things[relation.subject], description.things[relation.object]
         text = f"{one.phrase(number=True)} {relation.words} {other.phrase(number=True)}"
-        parents = (last[relation.subject], last[relation.object])
-        facts.append(Fact("relation", text, parents, one, relation.words, other))
+        parents = tuple(dict.fromkeys((last[relation.subject], last[relation.object])))
+        add(Fact("relation", text, parents, one, relation.words, other))
     return tuple(facts)
 
 

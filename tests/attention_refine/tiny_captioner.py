@@ -6,8 +6,8 @@ from functools import cache
 import torch
 
 WORDS = (
-    "user assistant : ? . , yes no Yes No Is is Are are there a an the in picture Does does show Describe exactly two left"
-    " of red blue ring rings square Can you see"
+    "user assistant : ? . , yes no Yes No Is is Are are there a an the in picture Does does show Describe exactly two"
+    " left of red blue ring rings square Can you see"
 ).split()
 
 

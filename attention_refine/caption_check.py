@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from attention_refine.captioner import Captioner, load_captioner
-from attention_refine.facts import covered, prompt_facts
+from attention_refine.facts import coverage, covered, prompt_facts
 from attention_refine.questions import Question, Questions, ask, make_questions, share_of_yes
 
 QUESTION = "Does the picture show {}?"
@@ -195,8 +195,7 @@ class CaptionCheck:
         pictures = to_pictures(images)
         _check_prompts(len(pictures), prompts)
         captions = self.captioner.captions(pictures, self.instruction)
-        holds = [covered(prompt_facts(p), caption) for p, caption in zip(prompts, captions, strict=True)]
-        return torch.tensor([sum(h) / len(h) if h else 0.0 for h in holds])
+        return torch.tensor([coverage(p, caption) or 0.0 for p, caption in zip(prompts, captions, strict=True)])
 
     def _questions(self, prompt: str, known: Mapping[str, Questions]) -> Questions:
         # a prompt that names nothing is asked for as a whole

@@ -161,9 +161,10 @@ def _side(record: Record) -> str:
     if control:
         text = f"control: {control['prompt']}"
         rows.append(_row(text, control["prompt_yes"], _number(control["caption_coverage"]), "control"))
+    said = escape(record["caption"]) or "–"
     return (
-        f"<div class='side'><div>{_picture(path)}<p class='path'>{escape(path.name)}</p></div><div>{head}<p class='said'>"
-        f"<small>says</small> <b>{escape(record['caption']) or '–'}</b></p>"
+        f"<div class='side'><div>{_picture(path)}<p class='path'>{escape(path.name)}</p></div><div>{head}"
+        f"<p class='said'><small>says</small> <b>{said}</b></p>"
         f"<table><thead><tr><th></th><th>P(yes)</th><th>caption</th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
         "</div></div>"
     )

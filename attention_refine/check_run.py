@@ -41,8 +41,8 @@ def find_run_rows(run: Path) -> tuple[list[PictureRow], dict[str, dict[str, Any]
     path = run / "evaluation.json"
     if not path.is_file():
         raise FileNotFoundError(
-            f"Expected a run folder with evaluation.json and samples/evaluation/, found none in {run}. A run writes them "
-            "at its end with eval_at_end: true; for other pictures give their folder or a table."
+            f"Expected a run folder with evaluation.json and samples/evaluation/, found none in {run}. A run writes "
+            "them at its end with eval_at_end: true; for other pictures give their folder or a table."
         )
     rows, details = [], {}
     try:

@@ -1,6 +1,6 @@
 """The facts of a prompt, and which of them a caption covers that was written without knowing the prompt."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from attention_refine.descriptions import Description, Relation, Thing, read_description
@@ -82,22 +82,33 @@ def covered(facts: tuple[Fact, ...], caption: str) -> tuple[bool, ...]:
         >>> covered(prompt_facts("two red rings"), "a red ring")
         (True, True, False)
     """
-    said = read_description(caption)
+    said = _with_actions(read_description(caption))
     holds: list[bool] = []
     for fact in facts:
         holds.append(all(holds[parent] for parent in fact.depends_on) and _is_said(fact, said))
     return tuple(holds)
 
 
-def coverage(prompt: str, caption: str) -> float:
-    """Share of a prompt's facts that a caption covers, 0 to 1; 1 for a prompt without facts.
+def coverage(prompt: str, caption: str) -> float | None:
+    """Share of a prompt's facts that a caption covers, 0 to 1; None for a prompt that names nothing.
 
     Example:
         >>> coverage("a red ring", "a blue ring")
         0.5
     """
     holds = covered(prompt_facts(prompt), caption)
-    return sum(holds) / len(holds) if holds else 1.0
+    return sum(holds) / len(holds) if holds else None
+
+
+def _with_actions(said: Description) -> Description:
+    """A dog that runs through a field is a dog running."""
+    things = list(said.things)
+    for relation in said.relations:
+        action = relation.words.split()[0]
+        if action.endswith("ing"):
+            subject = things[relation.subject]
+            things[relation.subject] = replace(subject, after=(*subject.after, action))
+    return replace(said, things=tuple(things))
 
 
 def _about(kind: Kind, thing: Thing, depends_on: tuple[int, ...], is_last: bool) -> Fact:

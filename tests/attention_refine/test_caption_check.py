@@ -92,8 +92,8 @@ def test_no_question_is_asked_twice_about_a_picture(scripted, images):
 
 
 def test_own_questions(scripted, images):
-    questions = {"a red ring": (Question("Is it round?", "shape"), Question("Is there a ring in the picture?", "", (0,)))}
-    (found,) = scripted.check(images[:1], ["a red ring"], questions)
+    asked = (Question("Is it round?", "shape"), Question("Is there a ring in the picture?", "", (0,)))
+    (found,) = scripted.check(images[:1], ["a red ring"], {"a red ring": asked})
     assert [(a.question, a.kind, a.yes) for a in found.own.answers] == [
         ("Is it round?", "shape", 0.25), ("Is there a ring in the picture?", "", 0.875),
     ]  # fmt: skip

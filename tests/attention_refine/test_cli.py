@@ -12,7 +12,7 @@ from attention_refine.captioner import Captioner
 from attention_refine.cli import main
 from tests.attention_refine.tiny_captioner import save_tiny_captioner
 
-PROMPTS = ["a red ring", "two red rings", "a blue square", "a red ring left of a blue square", "a square", "a blue ring"]
+PROMPTS = ["a red ring", "two red rings", "a blue square", "a red ring left of a blue square", "a square", "a ring"]
 OPTIONS = ["--quiet", "--max-new-tokens", "4", "--device", "cpu"]
 
 
@@ -139,7 +139,7 @@ def test_own_questions_and_contrastive_attention(pictures, model, tmp_path):
     assert all(record["control"] is None for record in records)
     answers = {record["prompt"]: [answer["question"] for answer in record["own"]["answers"]] for record in records}
     assert answers["a square"] == ["Is there a square ?", "Is there a ring ?"]
-    assert answers["a blue ring"] == ["Is there a ring in the picture?", "Is there a blue ring in the picture?"]
+    assert answers["a ring"] == ["Is there a ring in the picture?"]
 
 
 @pytest.mark.parametrize(

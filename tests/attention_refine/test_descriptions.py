@@ -41,7 +41,7 @@ def test_what_a_text_says_is_there(text, things, relations):
     assert told(text) == (things, relations)
 
 
-WORDS = st.sampled_from("a the two 3 cat rings red of photo left to on top and with is being running , ; ( ) it".split())
+WORDS = st.sampled_from("a the two 3 cat rings red of photo left to on top and with is being running , ; ( it".split())
 
 
 @given(st.one_of(st.text(max_size=60), st.lists(WORDS, max_size=12).map(" ".join)))

@@ -145,7 +145,10 @@ class CaptionCheck:
         pictures, prompts = to_pictures(images), list(prompts)
         _check_prompts(len(pictures), prompts)
         others = other_prompts(prompts) if controls is None else list(controls)
-        asked = [(i, prompt) for i, pair in enumerate(zip(prompts, others, strict=True)) for prompt in pair if prompt]
+        # a picture given several times, with several prompts, is captioned once and asked nothing twice
+        firsts: dict[int, int] = {}
+        places = [firsts.setdefault(id(picture), i) for i, picture in enumerate(pictures)]
+        asked = [(i, prompt) for i, *pair in zip(places, prompts, others, strict=True) for prompt in pair if prompt]
         known = questions or {}
         found = {prompt: self._questions(prompt, known) for _, prompt in asked}
         wanted = dict.fromkeys(
@@ -155,7 +158,8 @@ class CaptionCheck:
         )
         values = self.captioner.yes_probability([pictures[i] for i, _ in wanted], [text for _, text in wanted]).tolist()
         yes = dict(zip(wanted, values, strict=True))
-        captions = self.captioner.captions(pictures, self.instruction)
+        written = self.captioner.captions([pictures[i] for i in firsts.values()], self.instruction)
+        captions = dict(zip(firsts.values(), written, strict=True))
 
         def judge(i: int, prompt: str) -> PromptCheck:
             answers = tuple(Answer(q.text, q.kind, yes[i, q.text], q.depends_on) for q in found[prompt])
@@ -171,8 +175,8 @@ class CaptionCheck:
             )
 
         return [
-            PictureCheck(caption, judge(i, prompt), judge(i, other) if other else None)
-            for i, (caption, prompt, other) in enumerate(zip(captions, prompts, others, strict=True))
+            PictureCheck(captions[i], judge(i, prompt), judge(i, other) if other else None)
+            for i, prompt, other in zip(places, prompts, others, strict=True)
         ]
 
     def prompt_yes(self, images: Any, prompts: Sequence[str]) -> torch.Tensor:

@@ -2,9 +2,9 @@
 
 python benchmarks/caption_check/alarm.py --seeds 0 1 2 3 4
 
-The recipe of benchmarks/hacking_alarm (redness), an evaluation every 5 epochs, ended after `--looks` evaluations. All
-three measures of the check are held-out metrics of the same run, the oracle beside them; the row says at which epoch
-each of them, alone, raises the alarm. A run is not repeated when its row is there.
+The recipe of benchmarks/hacking_alarm, an evaluation every 5 epochs, ended after `--looks` evaluations or when all
+have fired. Two measures of the check are held-out metrics of the same run, the oracle beside them; the row says at
+which epoch each of them, alone, raises the alarm. A run is not repeated when its row is there.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from rl.hacking_alarm import PANEL_FILE  # noqa: E402
 
 RESULTS = Path(__file__).with_name("alarm.csv")
-METRICS = ("caption_yes", "caption_questions", "caption_coverage", "oracle_reward")
+METRICS = ("caption_yes", "caption_coverage", "oracle_reward")
 EVERY = 5
 COLUMNS = (
     "captioner", "reward", "seed", "looks", "reward_gain", "metric", "alarm_epoch", "alarm_look", "base", "now",
@@ -68,7 +68,7 @@ def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         training = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
-            while len(found := read_looks(folder)) < looks:
+            while len(found := read_looks(folder)) < looks and not all(first_alarm(found, name) for name in METRICS):
                 if training.poll() is not None:
                     raise RuntimeError(f"Expected {looks} evaluations, got {len(found)}: training ended by itself.")
                 time.sleep(1)
@@ -81,7 +81,7 @@ def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
     rows = []
     for name in METRICS:
         change = found[-1]["changes"][name]
-        fired = next((place for place, look in enumerate(found, start=1) if name in look["alarming"]), None)
+        fired = first_alarm(found, name)
         rows.append({
             "looks": len(found), "reward_gain": gain, "metric": name,
             "alarm_epoch": found[fired - 1]["epoch"] if fired else "", "alarm_look": fired or "",
@@ -89,6 +89,11 @@ def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
             "high": change["interval"][1], "seconds": seconds,
         })  # fmt: skip
     return rows
+
+
+def first_alarm(looks: list[dict], metric: str) -> int | None:
+    """At which evaluation, counted from 1, the metric raises the alarm."""
+    return next((place for place, look in enumerate(looks, start=1) if metric in look["alarming"]), None)
 
 
 def read_looks(folder: Path) -> list[dict]:

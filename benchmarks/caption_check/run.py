@@ -3,9 +3,9 @@
 python benchmarks/caption_check/run.py
 python benchmarks/caption_check/run.py --contrastive residual post_norm attention_bias
 
-Each picture has its true prompt and, for each kind of fact that the prompt has, one prompt with that fact wrong. AUC:
-how often a true prompt scores above a wrong one, ties half. Shuffled: the same prompts against another picture, where
-neither is true. Rows of results.csv of the same captioner and attention are replaced.
+Half of the pictures show seen combinations, half held-out ones. Each has its true prompt and one with one fact wrong.
+AUC: how often a true prompt scores above a wrong one, ties half. Shuffled: the same two prompts against another
+picture, where neither is true. Rows of results.csv of the same captioner and attention are replaced.
 """
 
 import argparse
@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
+from attention_refine.caption_check import to_pictures  # noqa: E402
 from attention_refine.captioner import load_captioner  # noqa: E402
+from attention_refine.facts import coverage  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward.correlations import bootstrap_draws, interval  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
@@ -31,18 +32,21 @@ from tinyworld.oracle import facts_that_hold, read_scene  # noqa: E402
 from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, Kind, Prompt, sample_picture, sample_prompt  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.csv")
-COLUMNS = ("captioner", "attention", "scenes", "pictures", "measure", "prompts", "wrong", "pairs", "auc", "low", "high")
+COLUMNS = ("captioner", "attention", "scenes", "measure", "prompts", "wrong", "pairs", "auc", "low", "high")
 MEASURES = ("prompt_yes", "questions_yes", "caption_coverage")
-KINDS = ("colour", "shape", "number", "relation")
+# how likely each kind of fact is made wrong where the prompt has it: numbers and relations are rarer
+KINDS = {"colour": 1.0, "shape": 1.0, "number": 3.0, "relation": 1.5}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, what it shows, and prompts that are wrong in one fact, by the kind of that fact."""
+    """A picture, its true prompt, one that is wrong in one fact, and the kind of that fact."""
 
     picture: np.ndarray
-    prompt: Prompt
-    wrong: dict[str, Prompt]
+    true: str
+    wrong: str
+    kind: str
+    split: str
 
 
 def main() -> None:
@@ -50,26 +54,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="captioner's folder; left out: the shipped one")
     parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
-    parser.add_argument("--pictures", type=int, default=500, help="of each split")
+    parser.add_argument("--pictures", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--contrastive", nargs="+", default=["off"], help="modes of contrastive attention, or off")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_captioner(arguments.model or str(weights_path("llava")), device="cpu")
-    splits = {
-        name: sample_scenes(np.random.default_rng((arguments.seed, held_out)), arguments.pictures, held_out)
-        for name, held_out in (("seen", False), ("held-out", True))
-    }
+    half = arguments.pictures // 2
+    scenes = sample_scenes(np.random.default_rng((arguments.seed, 0)), half, "seen")
+    scenes += sample_scenes(np.random.default_rng((arguments.seed, 1)), arguments.pictures - half, "held-out")
     for mode in arguments.contrastive:
         config = None
         if mode != "off":
             config = ContrastiveAttentionConfig.for_depth(model.config.text_config.num_hidden_layers, mode=mode)
         check = CaptionCheck(model, processor, batch_size=64, max_new_tokens=24, contrastive=config)
         label = {"captioner": arguments.name, "attention": mode}
-        start, rows = time.perf_counter(), []
-        for split, scenes in splits.items():
-            common = label | {"scenes": split, "pictures": len(scenes)}
-            rows += [common | row for row in measure(check, scenes, arguments.seed)]
+        start = time.perf_counter()
+        rows = [label | row for row in measure(check, scenes, arguments.seed)]
         kept = [row for row in read_rows(RESULTS) if any(row[name] != value for name, value in label.items())]
         write_rows(RESULTS, COLUMNS, [*kept, *rows])
         for row in rows:
@@ -77,20 +78,21 @@ def main() -> None:
         print(f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
-def sample_scenes(rng: np.random.Generator, count: int, held_out: bool) -> list[Scene]:
-    """Pictures of which, by the oracle, the prompt holds and each wrong one does not."""
+def sample_scenes(rng: np.random.Generator, count: int, split: str) -> list[Scene]:
+    """Pictures of which, by the oracle, the true prompt holds and the wrong one does not."""
     scenes = []
     while len(scenes) < count:
-        prompt = sample_prompt(rng, held_out)
+        prompt = sample_prompt(rng, held_out=split == "held-out")
         picture = sample_picture(prompt, rng)
+        options = {kind: other for kind in KINDS if (other := changed(prompt, kind, rng)) is not None}
+        weights = np.array([KINDS[kind] for kind in options])
+        kind = list(options)[rng.choice(len(options), p=weights / weights.sum())]
         objects = read_scene(picture)
         if not all(facts_that_hold(objects, prompt)):
             continue
-        wrong = {kind: other for kind in KINDS if (other := changed(prompt, kind, rng)) is not None}
-        for kind, other in wrong.items():
-            if all(facts_that_hold(objects, other)):
-                raise RuntimeError(f"Expected {other.text!r} to be wrong ({kind}) of a picture of {prompt.text!r}.")
-        scenes.append(Scene(picture, prompt, wrong))
+        if all(facts_that_hold(objects, options[kind])):
+            raise RuntimeError(f"Expected {options[kind].text!r} to be wrong of a picture of {prompt.text!r}.")
+        scenes.append(Scene(picture, prompt.text, options[kind].text, kind, split))
     return scenes
 
 
@@ -110,34 +112,37 @@ def changed(prompt: Prompt, kind: str, rng: np.random.Generator) -> Prompt | Non
 
 
 def measure(check: CaptionCheck, scenes: Sequence[Scene], seed: int) -> Iterator[dict]:
-    """The rows of one split: every measure, kind of wrong fact, own and shuffled pictures."""
-    rng = np.random.default_rng(seed)
-    partners = derangement([scene.prompt.text for scene in scenes], rng)
-    drawn = [list(scene.wrong)[rng.integers(len(scene.wrong))] for scene in scenes]
-    for name, order in (("own", range(len(scenes))), ("shuffled", partners)):
-        true = score(check, [(scenes[j].picture, scenes[i].prompt.text) for i, j in enumerate(order)])
-        asked = [(i, kind) for i, scene in enumerate(scenes) for kind in scene.wrong]
-        found = score(check, [(scenes[order[i]].picture, scenes[i].wrong[kind].text) for i, kind in asked])
-        for measure_name in MEASURES:
-            for kind in ("any", *KINDS):
-                rows = [
-                    (true[i][measure_name], values[measure_name], f"scene {i}")
-                    for (i, own), values in zip(asked, found, strict=True)
-                    if own == (drawn[i] if kind == "any" else kind)
-                ]
-                if rows:
-                    yield {"measure": measure_name, "prompts": name, "wrong": kind} | auc_row(rows)
-
-
-def score(check: CaptionCheck, pairs: Sequence[tuple[np.ndarray, str]]) -> list[dict[str, float]]:
-    """The three measures of pictures and prompts."""
+    """The rows: every measure, split and kind of wrong fact, for a picture's own prompts and for shuffled ones."""
+    pictures = to_pictures([scene.picture for scene in scenes])
+    others = derangement([scene.true for scene in scenes], np.random.default_rng(seed))
     found = []
-    for start in range(0, len(pairs), 256):
-        part = pairs[start : start + 256]
-        prompts = [prompt for _, prompt in part]
-        checks = check.check(np.stack([picture for picture, _ in part]), prompts, controls=[None] * len(part))
-        found += [{name: getattr(each.own, name) for name in MEASURES} for each in checks]
-    return found
+    for start in range(0, len(scenes), 64):
+        part = range(start, min(start + 64, len(scenes)))
+        prompts = [prompt for i in part for prompt in (scenes[i].true, scenes[i].wrong)]
+        # a picture that is given twice is captioned once
+        checks = check.check([pictures[i] for i in part for _ in range(2)], prompts, controls=[None] * len(prompts))
+        strange = [prompt for i in part for prompt in (scenes[others[i]].true, scenes[others[i]].wrong)]
+        yes = check.prompt_yes([pictures[i] for i in part for _ in range(2)], strange).tolist()
+        for i, one, two, *control in zip(part, checks[::2], checks[1::2], strange[::2], strange[1::2], yes[::2],
+                                         yes[1::2], strict=True):  # fmt: skip
+            own = {name: (getattr(one.own, name), getattr(two.own, name)) for name in MEASURES}
+            true, wrong, true_yes, wrong_yes = control
+            shuffled = {"prompt_yes": (true_yes, wrong_yes),
+                        "caption_coverage": (coverage(true, one.caption), coverage(wrong, one.caption))}  # fmt: skip
+            found.append((scenes[i], scenes[others[i]].kind, {"own": own, "shuffled": shuffled}))
+    for prompts_of in ("own", "shuffled"):
+        for name in found[0][2][prompts_of]:
+            for split in ("all", "seen", "held-out"):
+                for kind in ("any", *KINDS):
+                    rows = [
+                        (*values[prompts_of][name], f"scene {i}")
+                        for i, (scene, other_kind, values) in enumerate(found)
+                        if split in ("all", scene.split)
+                        and kind in ("any", scene.kind if prompts_of == "own" else other_kind)
+                    ]
+                    if len(rows) > 1:
+                        row = {"scenes": split, "measure": name, "prompts": prompts_of, "wrong": kind}
+                        yield row | auc_row(rows)
 
 
 def derangement(prompts: Sequence[str], rng: np.random.Generator) -> list[int]:
@@ -160,9 +165,10 @@ def auc_row(rows: Sequence[tuple[float, float, str]]) -> dict:
 
 
 def auc(true: np.ndarray, wrong: np.ndarray) -> float:
-    """Share of pairs in which the true one scores higher, ties half (Mann-Whitney)."""
-    ranks = rankdata(np.concatenate([true, wrong]))[: len(true)]
-    return float((ranks.sum() - len(true) * (len(true) + 1) / 2) / (len(true) * len(wrong)))
+    """Share of pairs of a true and a wrong one in which the true one scores higher, ties half (Mann-Whitney)."""
+    wrong = np.sort(wrong)
+    below, up_to = np.searchsorted(wrong, true, "left"), np.searchsorted(wrong, true, "right")
+    return float((below + up_to).mean() / (2 * len(wrong)))
 
 
 if __name__ == "__main__":

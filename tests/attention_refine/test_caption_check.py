@@ -45,6 +45,7 @@ class Scripted:
 
     def captions(self, images, instruction):
         self.told.append(instruction)
+        self.captioned = len(images)
         return ["a red ring left of a blue square"] * len(images)
 
 
@@ -89,6 +90,15 @@ def test_the_caption_is_written_without_the_prompt(scripted, images):
 def test_no_question_is_asked_twice_about_a_picture(scripted, images):
     scripted.check(images[:1], ["8k"], controls=[None])  # names nothing: its only question is the whole prompt
     assert scripted.captioner.asked == ["Does the picture show 8k?"]
+
+
+def test_a_picture_with_several_prompts_is_captioned_once(scripted, images):
+    one, other = to_pictures(images[:2])
+    found = scripted.check([one, other, one], ["a ring", "a ring", "a green ring"], controls=[None] * 3)
+    assert [each.own.caption_coverage for each in found] == [1, 1, 0.5]
+    assert scripted.captioner.captioned == 2
+    # the first picture: two whole prompts, a ring, a green ring; the other one: a whole prompt, a ring
+    assert len(scripted.captioner.asked) == 6
 
 
 def test_own_questions(scripted, images):

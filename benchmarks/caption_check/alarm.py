@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--reward", default="redness", choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--looks", type=int, default=3, help="evaluations, after which the run is ended")
-    parser.add_argument("--model", default="tinyworld:llava", help="captioner")
+    parser.add_argument("--model", default="tinyworld:llava", help="captioner, or perfect")
     parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
@@ -57,7 +57,8 @@ def main() -> None:
 
 def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
     """Trains once until the panel has `looks` evaluations; a row a held-out metric."""
-    held_out = [f"attention_refine.caption_check:{name}@{model}" for name in METRICS[:-1]]
+    module = "benchmarks.caption_check.perfect" if model == "perfect" else "attention_refine.caption_check"
+    held_out = [f"{module}:{name}@{model}" for name in METRICS[:-1]]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"

@@ -25,6 +25,7 @@ from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E
 from attention_refine.caption_check import to_pictures  # noqa: E402
 from attention_refine.captioner import load_captioner  # noqa: E402
 from attention_refine.facts import coverage  # noqa: E402
+from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward.correlations import bootstrap_draws, interval  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
@@ -52,30 +53,37 @@ class Scene:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="captioner's folder; left out: the shipped one")
+    parser.add_argument("--model", help="captioner's folder, or perfect; left out: the shipped one")
     parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
     parser.add_argument("--pictures", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--contrastive", nargs="+", default=["off"], help="modes of contrastive attention, or off")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model, processor = load_captioner(arguments.model or str(weights_path("llava")), device="cpu")
     half = arguments.pictures // 2
     scenes = sample_scenes(np.random.default_rng((arguments.seed, 0)), half, "seen")
     scenes += sample_scenes(np.random.default_rng((arguments.seed, 1)), arguments.pictures - half, "held-out")
+    if arguments.model == "perfect":
+        report(perfect_check(), scenes, arguments.seed, {"captioner": "perfect", "attention": "off"})
+        return
+    model, processor = load_captioner(arguments.model or str(weights_path("llava")), device="cpu")
     for mode in arguments.contrastive:
         config = None
         if mode != "off":
             config = ContrastiveAttentionConfig.for_depth(model.config.text_config.num_hidden_layers, mode=mode)
         check = CaptionCheck(model, processor, batch_size=64, max_new_tokens=24, contrastive=config)
-        label = {"captioner": arguments.name, "attention": mode}
-        start = time.perf_counter()
-        rows = [label | row for row in measure(check, scenes, arguments.seed)]
-        kept = [row for row in read_rows(RESULTS) if any(row[name] != value for name, value in label.items())]
-        write_rows(RESULTS, COLUMNS, [*kept, *rows])
-        for row in rows:
-            print(*(f"{row[c]:.3f}" if isinstance(row[c], float) else row[c] for c in COLUMNS), sep="  ")
-        print(f"{time.perf_counter() - start:.0f} s", flush=True)
+        report(check, scenes, arguments.seed, {"captioner": arguments.name, "attention": mode})
+
+
+def report(check: CaptionCheck, scenes: Sequence[Scene], seed: int, label: dict[str, str]) -> None:
+    """Measure, print, and replace the rows of the same label in results.csv."""
+    start = time.perf_counter()
+    rows = [label | row for row in measure(check, scenes, seed)]
+    kept = [row for row in read_rows(RESULTS) if any(row[name] != value for name, value in label.items())]
+    write_rows(RESULTS, COLUMNS, [*kept, *rows])
+    for row in rows:
+        print(*(f"{row[c]:.3f}" if isinstance(row[c], float) else row[c] for c in COLUMNS), sep="  ")
+    print(f"{time.perf_counter() - start:.0f} s", flush=True)
 
 
 def sample_scenes(rng: np.random.Generator, count: int, split: str) -> list[Scene]:

@@ -19,6 +19,11 @@ _NAMES = {
     "caption_coverage": ("covered by the caption", "share of the prompt's facts in a caption written without it"),
     "reward": ("the trained reward", "of the same pictures"),
 }
+_CONTROL = (
+    "Control: the same questions and the same caption held against another picture's prompt; where the control is not "
+    "clearly lower, the numbers say nothing."
+)
+_NO_CONTROL = "There is no control with other pictures' prompts: a captioner that says yes to everything would not show."
 _SIDE_NAMES = {"base": "base", "lora": "LoRA"}
 _STYLE = """
 :root { --page: #fbfbfa; --card: #fff; --text: #1c1f23; --soft: #646b73; --rule: #dfe2e6; --track: #eceef1;
@@ -94,8 +99,7 @@ def page_html(records: Sequence[Record], summary: Mapping[str, Any], *, title: s
         '<meta name="color-scheme" content="light dark">'
         f"<title>{title}</title><style>{_STYLE}</style></head>\n<body><main>\n"
         f"<header><h1>{title}</h1><p class='note'>What a captioner makes of {_count(summary)}. It writes its captions "
-        "without knowing the prompt. Control: the same questions and the same caption held against another "
-        "picture's prompt; where the control is not clearly lower, the numbers say nothing.</p></header>\n"
+        f"without knowing the prompt. {_CONTROL if _has_control(summary) else _NO_CONTROL}</p></header>\n"
         f"<section class='cards'>{''.join(_card(name, summary) for name in _NAMES if name in summary)}</section>\n"
         f"<p class='note'>Least P(yes) first.{cut}</p>\n"
         f"<section class='checks'>\n{''.join(map(_check, shown))}</section>\n"
@@ -120,6 +124,10 @@ def _count(summary: Mapping[str, Any]) -> str:
     text = f"{number} picture{'' if number == 1 else 's'}"
     unreadable = summary.get("unreadable")
     return text + (f" ({unreadable} more could not be read)" if unreadable else "")
+
+
+def _has_control(summary: Mapping[str, Any]) -> bool:
+    return any(isinstance(values, Mapping) and values.get("control") is not None for values in summary.values())
 
 
 def _card(name: str, summary: Mapping[str, Any]) -> str:

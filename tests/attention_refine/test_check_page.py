@@ -73,6 +73,14 @@ def test_everything_from_outside_is_escaped(picture):
     assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
 
 
+def test_it_is_said_whether_there_is_a_control(picture):
+    without = page_html([record(picture)], summary(), title="t", limit=9)
+    given = summary(prompt_yes=values(control=0.125, margin=0.375, margin_ci=[0.25, 0.5]))
+    with_one = page_html([record(picture, control="a square")], given, title="t", limit=9)
+    assert "no control" in without and "no control" not in with_one
+    assert "control 0.12, margin +0.38" in with_one and "control: a square" in with_one
+
+
 def test_the_page_may_fetch_nothing(picture):
     page = Page(page_html([record(picture)], summary(), title="t", limit=9))
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")

@@ -23,7 +23,7 @@ _CONTROL = (
     "Control: the same questions and the same caption held against another picture's prompt; where the control is not "
     "clearly lower, the numbers say nothing."
 )
-_NO_CONTROL = "No control with other pictures' prompts was made: a captioner that says yes to everything would not show."
+_NO_CONTROL = "There is no control with other prompts: a captioner that says yes to everything would not show."
 _SIDE_NAMES = {"base": "base", "lora": "LoRA"}
 _STYLE = """
 :root { --page: #fbfbfa; --card: #fff; --text: #1c1f23; --soft: #646b73; --rule: #dfe2e6; --track: #eceef1;

@@ -77,7 +77,7 @@ def test_it_is_said_whether_there_is_a_control(picture):
     without = page_html([record(picture)], summary(), title="t", limit=9)
     given = summary(prompt_yes=values(control=0.125, margin=0.375, margin_ci=[0.25, 0.5]))
     with_one = page_html([record(picture, control="a square")], given, title="t", limit=9)
-    assert "No control" in without and "No control" not in with_one
+    assert "no control" in without and "no control" not in with_one
     assert "control 0.12, margin +0.38" in with_one and "control: a square" in with_one
 
 

@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from attention_refine.caption_check import CaptionCheck, PictureCheck
     from attention_refine.capture import AttentionCapture
     from attention_refine.config import ContrastiveAttentionConfig
     from attention_refine.generation import generate
@@ -14,13 +15,23 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AttentionCapture": "attention_refine.capture",
+    "CaptionCheck": "attention_refine.caption_check",
     "ContrastRecord": "attention_refine.wrapper",
     "ContrastiveAttention": "attention_refine.wrapper",
     "ContrastiveAttentionConfig": "attention_refine.config",
+    "PictureCheck": "attention_refine.caption_check",
     "generate": "attention_refine.generation",
 }
 
-__all__ = ["AttentionCapture", "ContrastRecord", "ContrastiveAttention", "ContrastiveAttentionConfig", "generate"]
+__all__ = [
+    "AttentionCapture",
+    "CaptionCheck",
+    "ContrastRecord",
+    "ContrastiveAttention",
+    "ContrastiveAttentionConfig",
+    "PictureCheck",
+    "generate",
+]
 
 
 def __getattr__(name: str):

@@ -8,12 +8,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -167,8 +167,13 @@ def model_digest(reward: "HyperAlignReward") -> str:
     """Of everything that a score depends on: weights, configuration, transform, precision, kind of device."""
     backbone = reward.backbone
     settings = [reward.config.to_dict(), backbone.model_config, backbone.preprocess_config, str(backbone.device.type)]
+    return state_digest(settings, reward.state_dict())
+
+
+def state_digest(settings: Any, state: Mapping[str, Tensor]) -> str:
+    """Of settings (JSON data; anything else as its text) and of every bit of the weights."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, value in sorted(reward.state_dict().items()):
+    for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

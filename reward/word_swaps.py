@@ -128,6 +128,20 @@ def singular_of(noun: str) -> str:
     return next((stem for stem in fitting if stem in _KNOWN_NOUNS), fitting[0] if fitting else noun)
 
 
+def usual_word(word: str) -> str:
+    """The commonest of the words or spellings that mean the same: "gray" -> "grey"; others as they are."""
+    return _SPELLINGS.get(word, word)
+
+
+def articles_agree(words: Sequence[str]) -> str:
+    """Words as text in which "a" and "an" fit what follows them."""
+    agreed = list(words)
+    for at, (word, following) in enumerate(zip(words, words[1:], strict=False)):
+        if word.lower() in ("a", "an"):
+            agreed[at] = word[0] + ("n" if following[0].lower() in "aeiou" else "")
+    return " ".join(agreed)
+
+
 def _changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, str, list[Piece]]]:
     piece = pieces[index]
     if piece.kind == "number":
@@ -140,7 +154,7 @@ def _changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, str, li
         words = piece.text.split()
         for at, word in enumerate(words):
             for new in _other_words(word.lower(), is_head=at == len(words) - 1):
-                text = _articles_agree([*words[:at], new, *words[at + 1 :]])
+                text = articles_agree([*words[:at], new, *words[at + 1 :]])
                 yield word, new, _with(pieces, index, text)
 
 
@@ -152,7 +166,7 @@ def _number_changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, 
         # "a" is what prompts write for one
         new = "a" if other == 1 else str(other) if old.isdigit() or other > len(NUMBERS) else NUMBERS[other - 1]
         number = singular_of(noun) if other == 1 else plural_of(singular_of(noun)) if value == 1 else noun
-        words = _articles_agree([new, *before, number]).split(" ", 1)
+        words = articles_agree([new, *before, number]).split(" ", 1)
         changed = _with(pieces, index, words[0])
         yield old, words[0], _with(changed, index + 1, words[1])
 
@@ -172,7 +186,7 @@ def _other_relations(words: list[str]) -> Sequence[str]:
 
 
 def _other_words(word: str, is_head: bool) -> Sequence[str]:
-    word = _SPELLINGS.get(word, word)
+    word = usual_word(word)
     if is_head:
         single = singular_of(word)
         inflect = plural_of if single != word or word in _SINGULAR else str
@@ -189,12 +203,3 @@ def _other_words(word: str, is_head: bool) -> Sequence[str]:
 
 def _with(pieces: Sequence[Piece], index: int, text: str) -> list[Piece]:
     return [*pieces[:index], replace(pieces[index], text=text), *pieces[index + 1 :]]
-
-
-def _articles_agree(words: list[str]) -> str:
-    """Words in which "a" and "an" fit what follows them."""
-    agreed = list(words)
-    for at, (word, following) in enumerate(zip(words, words[1:], strict=False)):
-        if word.lower() in ("a", "an"):
-            agreed[at] = word[0] + ("n" if following[0].lower() in "aeiou" else "")
-    return " ".join(agreed)

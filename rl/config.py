@@ -75,7 +75,8 @@ class TrainConfig:
 
     rewards: list[str] = knob(
         [], "rewards and prompts",
-        "What is maximised: module:function=weight | hyperalign:FOLDER_OR_HUB_ID=weight | "
+        "What is maximised: module:function=weight | module:factory@SOURCE=weight | "
+        "hyperalign:FOLDER_OR_HUB_ID=weight | "
         "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight, one or more.",
     )
     reward_normalization: Literal["none", "epoch", "group"] = knob(

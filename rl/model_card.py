@@ -52,11 +52,13 @@ def published_name(name: str) -> str:
         >>> published_name("hyperalign:/home/me/models/judge=0.5")
         'hyperalign:judge=0.5'
     """
-    kind, colon, rest = name.rpartition(":")
+    factory = re.match(r"[\w.]+:\w+@", name)
+    start = factory.end() if factory else name.rfind(":") + 1
+    kind, rest = name[:start], name[start:]
     path, equals, weight = rest.partition("=")
     if path.startswith(("/", "~", ".")) or (path and Path(path).exists()):
         path = Path(path).resolve().name
-    return f"{kind}{colon}{path}{equals}{weight}"
+    return f"{kind}{path}{equals}{weight}"
 
 
 def write_card(

@@ -142,10 +142,12 @@ def load_rewards(
     """Rewards from specs, weight 1 if left out.
 
         module:function=weight
+        module:factory@SOURCE=weight
         hyperalign:FOLDER_OR_HUB_ID=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
 
-    A reward is logged under its function's name, or under the last part of its folder's.
+    A reward is logged under its function's name, or under the last part of its folder's. A factory is called with its
+    source, resolved, and the device, and returns the reward: for rewards with a model of their own.
 
     Args:
         specs: one spec a reward.
@@ -186,5 +188,8 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
 
         head, _, backbone = source.removeprefix("aesthetic:").partition("@")
         return Reward("aesthetic", AestheticReward(head, backbone or DEFAULT_BACKBONE, device), weight)
-    function = import_function(source, field)
-    return Reward(source.partition(":")[2], function, weight)
+    name, at, argument = source.partition("@")
+    function = import_function(name, field)
+    if at:
+        function = function(resolve(argument), device=device)
+    return Reward(name.partition(":")[2], function, weight)

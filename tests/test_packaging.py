@@ -92,6 +92,7 @@ def test_console_scripts_resolve_and_show_help(installed, tmp_path):
     scripts = dict(parsed["console_scripts"])
     assert scripts == {
         "hyperalign": "reward.cli:main",
+        "hyperalign-caption-check": "attention_refine.cli:main",
         "hyperalign-ddpo": "rl.ddpo_train:main",
         "hyperalign-direct": "rl.direct_train:main",
         "hyperalign-export-lora": "rl.export_lora:main",

@@ -34,6 +34,9 @@ def card(folder, record, relation="adapter"):
         ("hyperalign:/data/models/judge=0.5", "hyperalign:judge=0.5"),
         ("hyperalign:tinyworld:hyperalign=1.0", "hyperalign:tinyworld:hyperalign=1.0"),
         ("../prompts/mine.txt", "mine.txt"),
+        ("my_rewards:judge@/data/models/eyes=2.0", "my_rewards:judge@eyes=2.0"),
+        ("my_rewards:judge@tinyworld:llava", "my_rewards:judge@tinyworld:llava"),
+        ("hyperalign:/data/me@home/models/judge", "hyperalign:judge"),
     ],
 )
 def test_no_folder_of_this_machine_is_published(name, published):

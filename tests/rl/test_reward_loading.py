@@ -17,6 +17,9 @@ def module(tmp_path, monkeypatch):
         "    assert isinstance(prompts, tuple) and metadata == ({},) * len(prompts)\n"
         "    return images[:, 0].mean((1, 2)), {}\n"
         "def length(images, prompts, metadata): return [len(p) for p in prompts]\n"
+        "def judge(source, device=None):\n"
+        "    value = float((source, device) == ('/weights/eyes', 'cpu'))\n"
+        "    return lambda images, prompts, metadata: [value] * len(prompts)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -27,6 +30,13 @@ def test_weighted_sum_and_parts(module):
     assert rewards.names == ["red", "length"]
     torch.testing.assert_close(parts["red"], IMAGES[:, 0].mean((1, 2)))
     torch.testing.assert_close(total, 2 * parts["red"] + 1)
+
+
+def test_a_factory_gets_its_source_and_the_device(module):
+    resolve = {"tinyworld:eyes": "/weights/eyes"}.__getitem__
+    rewards = load_rewards(["reward_source:judge@tinyworld:eyes=3"], device="cpu", resolve=resolve)
+    assert rewards.names == ["judge"]
+    assert rewards(IMAGES, PROMPTS)[0].tolist() == [3.0] * 3
 
 
 def test_hyperalign_folder_is_resolved(monkeypatch):

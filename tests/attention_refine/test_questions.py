@@ -1,0 +1,40 @@
+import pytest
+
+from attention_refine.questions import Question, ask, make_questions, share_of_yes
+
+
+@pytest.mark.parametrize(
+    ("prompt", "questions"),
+    [
+        ("two red rings", ["Is there a ring in the picture?", "Is there a red ring in the picture?",
+                           "Are there exactly two red rings in the picture?"]),
+        ("a ring left of a square", ["Is there a ring in the picture?", "Is there a square in the picture?",
+                                     "Is there a ring left of a square in the picture?"]),
+        ("two cats on a mat", ["Is there a cat in the picture?", "Are there exactly two cats in the picture?",
+                               "Is there a mat in the picture?", "Are there two cats on a mat in the picture?"]),
+        ("dogs, grass", ["Are there dogs in the picture?", "Is there grass in the picture?"]),
+        ("the king", ["Can you see the king in the picture?"]),
+        ("Ada Lovelace", ["Can you see Ada Lovelace in the picture?"]),
+        ("8k", []),
+    ],
+)  # fmt: skip
+def test_questions_of_a_prompt(prompt, questions):
+    made = make_questions(prompt)
+    assert [question.text for question in made] == questions
+    assert all(parent < place for place, question in enumerate(made) for parent in question.depends_on)
+
+
+def test_a_wording_has_a_place_for_what_is_asked():
+    assert ask("Does the picture show {}?", " a {ring}. ") == "Does the picture show a {ring}?"
+    with pytest.raises(ValueError, match="in the place of what is asked for, got 'Is it so\\?'"):
+        ask("Is it so?", "a ring")
+
+
+def test_a_question_counts_only_where_its_parents_were_answered_yes():
+    questions = [Question("ring?"), Question("red?", "", (0,)), Question("two?", "", (1,)), Question("square?")]
+    assert share_of_yes(questions, [0.9, 0.8, 0.6, 0.2]) == pytest.approx((0.9 + 0.8 + 0.6 + 0.2) / 4)
+    # the second one is a no: the third, which depends on it, is 0 and not 0.6
+    assert share_of_yes(questions, [0.9, 0.4, 0.6, 0.2]) == pytest.approx((0.9 + 0.4 + 0.2) / 4)
+    # and it is through a chain
+    assert share_of_yes(questions, [0.4, 0.8, 0.6, 0.2]) == pytest.approx((0.4 + 0.2) / 4)
+    assert share_of_yes([], []) == 0

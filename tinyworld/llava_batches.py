@@ -56,10 +56,11 @@ class Scenes:
         return torch.from_numpy(colours).flatten(1), torch.from_numpy(shapes).flatten(1)
 
 
-def sample_scenes(rng: np.random.Generator, count: int) -> Scenes:
-    """Scenes of the seen split: of prompts for the most part, the others with up to three objects placed freely."""
+def sample_scenes(rng: np.random.Generator, count: int, held_out: bool = False, free: float = _FREE) -> Scenes:
+    """Scenes of prompts of one split; a share ``free``, of the seen one, with up to three objects placed freely."""
     objects = [
-        free_scene(rng) if rng.random() < _FREE else sample_scene(sample_prompt(rng), rng) for _ in range(count)
+        free_scene(rng) if rng.random() < free else sample_scene(sample_prompt(rng, held_out), rng)
+        for _ in range(count)
     ]
     pictures = np.stack([render(items, SIZE, rng.uniform(*BACKGROUND_RANGE)) for items in objects])
     return Scenes(objects, torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous())
@@ -132,10 +133,9 @@ class Packer:
     def __init__(self, processor):
         self._processor = processor
         self._tokenizer = processor.tokenizer
-        side = processor.image_processor.crop_size["height"] // processor.patch_size
-        start = self._ids(f"USER: {processor.image_token * side**2}")
-        self._prefix = [self._tokenizer.bos_token_id, *start]
         self._known: dict[str, list[int]] = {}
+        side = processor.image_processor.crop_size["height"] // processor.patch_size
+        self._prefix = [self._tokenizer.bos_token_id, *self._ids(f"USER: {processor.image_token * side**2}")]
 
     def pack(self, questions: list[list[Question]]) -> Packed:
         """One row for each picture's questions."""
@@ -165,10 +165,10 @@ class Packer:
         return ids, labels, positions, segments
 
     def _ids(self, text: str) -> list[int]:
-        known = self.__dict__.setdefault("_known", {})
-        if text not in known:
-            known[text] = self._tokenizer(text, add_special_tokens=False).input_ids
-        return known[text]
+        """Tokens, with a memory: the questions are few and a step asks for a hundred."""
+        if text not in self._known:
+            self._known[text] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return self._known[text]
 
 
 def answer_loss(model, pixel_values: torch.Tensor, packed: Packed) -> torch.Tensor:

@@ -10,7 +10,7 @@ def weights_path(name: str) -> Path:
 
     Args:
         name: ``"stable-diffusion"`` (a diffusers pipeline), ``"open-clip"`` (an open_clip ``local-dir:`` folder),
-            ``"hyperalign"`` (a ``HyperAlignReward`` folder) or ``"llava"`` (a transformers folder: model and processor).
+            ``"hyperalign"`` (a ``HyperAlignReward`` folder) or ``"llava"`` (a transformers folder, with processor).
 
     Raises:
         ValueError: for another name.

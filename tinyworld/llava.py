@@ -1,6 +1,6 @@
 """The tiny LLaVA: built from the real classes, trained to caption scenes and to answer questions, saved as a folder.
 
-Eyes first, as in LLaVA: the CLIP tower learns what each patch belongs to, then everything learns to answer together.
+Eyes first, as in LLaVA; then the words for single objects; then all questions about all scenes.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, normalize
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
@@ -21,7 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tinyworld.llava_batches import Packer, answer_loss, sample_scenes, tired
+from tinyworld.llava_batches import Packer, answer_loss, sample_scenes, single_objects, tired
 from tinyworld.questions import CAPTION_QUESTION, NUMBERS, WHOLE_QUESTION
 from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE
 from tinyworld.stable_diffusion import edit_json
@@ -136,10 +136,11 @@ def build_llava() -> LlavaForConditionalGeneration:
         num_attention_heads=4,
         num_key_value_heads=4,
         max_position_embeddings=512,
+        initializer_range=0.05,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     config = LlavaConfig(
         vision_config=vision,
@@ -148,7 +149,7 @@ def build_llava() -> LlavaForConditionalGeneration:
         image_seq_length=(SIZE // PATCH) ** 2,
         vision_feature_layer=-2,
         vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
+        tie_word_embeddings=True,
     )
     model = LlavaForConditionalGeneration(config)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
@@ -165,10 +166,20 @@ def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
 def train_eyes(
     model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, batch: int = 32
 ) -> float:
-    """Teaches the tower's features which colour and which shape each patch belongs to; returns minutes spent."""
-    tower = model.model.vision_tower
-    colour, shape = torch.nn.Linear(_WIDTH, len(COLOURS) + 1), torch.nn.Linear(_WIDTH, len(SHAPES) + 1)
-    trained = torch.nn.ModuleList([tower, colour, shape])
+    """Tower and projector learn to give each patch the words of what it belongs to; returns minutes spent.
+
+    LLaVA's own first stage aligns the projector with a language model's frozen word embeddings; so does this one,
+    with the embeddings that the language model will start from. The features also keep where the object is.
+    """
+    tower, projector = model.model.vision_tower, model.model.multi_modal_projector
+    place = torch.nn.Linear(_WIDTH, 2)
+    trained = torch.nn.ModuleList([tower, projector, place])
+    tokenizer = build_llava_tokenizer()
+    embeddings = normalize(model.get_input_embeddings().weight.detach(), dim=-1)
+    colour_words, shape_words = (
+        embeddings[tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in ("nothing", *names)])]
+        for names in (COLOURS, SHAPES)
+    )
     hits = [0.0]
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
@@ -176,13 +187,14 @@ def train_eyes(
         pixel_values = to_pixel_values(tired(scenes.pictures, rng, vae))
         with torch.autocast("cpu", torch.bfloat16):
             states = tower(pixel_values, output_hidden_states=True).hidden_states
-        features = states[model.config.vision_feature_layer][:, 1:].float()
-        colours, shapes = scenes.patch_labels(PATCH)
-        predicted = shape(features)
-        hits[0] = (predicted.argmax(-1) == shapes)[shapes > 0].float().mean().item()
-        return cross_entropy(colour(features).flatten(0, 1), colours.flatten()) + cross_entropy(
-            predicted.flatten(0, 1), shapes.flatten()
-        )
+            features = projector(states[model.config.vision_feature_layer][:, 1:])
+        features = normalize(features.float(), dim=-1)
+        colours, shapes, places = scenes.patch_labels(PATCH)
+        told = 15 * features @ shape_words.T
+        hits[0] = (told.argmax(-1) == shapes)[shapes > 0].float().mean().item()
+        off = (place(_WIDTH**0.5 * features) - places)[shapes > 0].square().mean()
+        words = cross_entropy((15 * features @ colour_words.T).flatten(0, 1), colours.flatten())
+        return words + cross_entropy(told.flatten(0, 1), shapes.flatten()) + off
 
     return train_stage(
         "llava_eyes", trained, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3, seed=seed,
@@ -191,25 +203,29 @@ def train_eyes(
 
 
 def train_llava(
-    model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, batch: int = 16, report=None
+    model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, words: bool = False
 ) -> float:
     """Trains all of it to give the answers, on scenes of the seen split; returns minutes spent.
 
     A picture is read once for all of its questions, see `tinyworld.llava_batches.Packer`.
+
+    Args:
+        words: show single objects only, of which words are learned soonest.
     """
+    batch = 16
     packer = Packer(build_llava_processor())
     model.set_attn_implementation("eager")  # with a mask, a quarter faster than SDPA's backward pass on a CPU
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
-        scenes = sample_scenes(rng, batch)
+        scenes = single_objects(rng, batch) if words else sample_scenes(rng, batch)
         packed = packer.pack([scenes.questions(index, rng) for index in range(batch)])
         pixel_values = to_pixel_values(tired(scenes.pictures, rng, vae))
         with torch.autocast("cpu", torch.bfloat16):
             return answer_loss(model, pixel_values, packed)
 
     return train_stage(
-        "llava", model, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3, seed=seed, average=0.995,
-        report=report, checkpoint_every=100,
+        "llava_words" if words else "llava", model, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3,
+        seed=seed, average=0.99 if words else 0.995, checkpoint_every=50, report=lambda: "",
     )  # fmt: skip
 
 

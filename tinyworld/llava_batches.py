@@ -42,18 +42,21 @@ class Scenes:
     def questions(self, index: int, rng: np.random.Generator) -> list[Question]:
         return ask_all(_PLAN, self.objects[index], rng)
 
-    def patch_labels(self, patch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Colour and shape of the object at each patch, 0 for none: two (B, (48 / patch)^2) of int64."""
+    def patch_labels(self, patch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of the object at each patch: colour and shape, 0 for none, both (B, P) of int64 with P = (48 / patch)^2, and
+        where its centre is, (B, P, 2) float32 from -1 to 1, x first."""
         side = SIZE // patch
         centres = (np.arange(side) + 0.5) / side
         colours, shapes = (np.zeros((len(self.objects), side, side), np.int64) for _ in range(2))
+        places = np.zeros((len(self.objects), side, side, 2), np.float32)
         for row, objects in enumerate(self.objects):
             for item in objects:
                 reach = 1.1 * item.radius
                 near = np.hypot(centres[None, :] - item.x, centres[:, None] - item.y) < reach
                 colours[row][near] = list(COLOURS).index(item.kind.colour) + 1
                 shapes[row][near] = SHAPES.index(item.kind.shape) + 1
-        return torch.from_numpy(colours).flatten(1), torch.from_numpy(shapes).flatten(1)
+                places[row][near] = 2 * item.x - 1, 2 * item.y - 1
+        return tuple(torch.from_numpy(labels).flatten(1, 2) for labels in (colours, shapes, places))
 
 
 def sample_scenes(rng: np.random.Generator, count: int, held_out: bool = False, free: float = _FREE) -> Scenes:
@@ -62,6 +65,16 @@ def sample_scenes(rng: np.random.Generator, count: int, held_out: bool = False, 
         free_scene(rng) if rng.random() < free else sample_scene(sample_prompt(rng, held_out), rng)
         for _ in range(count)
     ]
+    return _drawn(objects, rng)
+
+
+def single_objects(rng: np.random.Generator, count: int) -> Scenes:
+    """Scenes of one object."""
+    kinds = rng.integers(0, len(KINDS), count)
+    return _drawn([sample_scene(Prompt(KINDS[kind]), rng) for kind in kinds], rng)
+
+
+def _drawn(objects: list[list[SceneObject]], rng: np.random.Generator) -> Scenes:
     pictures = np.stack([render(items, SIZE, rng.uniform(*BACKGROUND_RANGE)) for items in objects])
     return Scenes(objects, torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous())
 
@@ -115,7 +128,7 @@ def tired(pictures: torch.Tensor, rng: np.random.Generator, vae=None) -> torch.T
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows of tokens (B, L) with labels (-100 where nothing is to be said), positions, and who sees whom (B, 1, L, L)."""
+    """Rows of tokens (B, L), labels (-100 where nothing is to be said), positions, and who sees whom (B, 1, L, L)."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor

@@ -44,8 +44,9 @@ from tinyworld.stable_diffusion import (
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
-STEPS |= {"llava_eyes": 300, "llava": 1400}
-STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure", "llava_eyes", "llava", "llava_measure")
+STEPS |= {"llava_eyes": 250, "llava_words": 150, "llava": 1000}
+STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
+STAGES += ("llava_eyes", "llava_words", "llava", "llava_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
 _RATED = 9_216  # generated pictures that the made-up rater scores
@@ -159,9 +160,15 @@ class Pretraining:
         model.save_pretrained(self.work / "llava_eyes")
         return minutes
 
+    def llava_words(self) -> float:
+        model = self._captioner("llava_eyes")
+        minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava_words"], SEED, words=True)
+        model.save_pretrained(self.work / "llava_words")
+        return minutes
+
     def llava(self) -> float:
         """The captioner; of the other models it only meets the autoencoder, through which it sees some pictures."""
-        model = LlavaForConditionalGeneration.from_pretrained(self.work / "llava_eyes", dtype=torch.float32).train()
+        model = self._captioner("llava_words")
         minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava"], SEED)
         save_llava(model, self.weights / "llava")
         return minutes
@@ -172,8 +179,11 @@ class Pretraining:
         model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
         processor = AutoProcessor.from_pretrained(folder)
         self.note("llava", {k: measure_llava(model, processor, _ASKED, k == "held_out", 99) for k in _SPLITS})
-        self.note("llava_steps", {key: STEPS[key] for key in ("llava_eyes", "llava")})
+        self.note("llava_steps", {key: STEPS[key] for key in ("llava_eyes", "llava_words", "llava")})
         write_llava_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
+
+    def _captioner(self, stage: str) -> LlavaForConditionalGeneration:
+        return LlavaForConditionalGeneration.from_pretrained(self.work / stage, dtype=torch.float32).train()
 
     def _shipped_vae(self):
         return self._pipeline().vae.eval().requires_grad_(False)

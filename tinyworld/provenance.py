@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+_LLAVA_TITLE = "## The tiny LLaVA"
+
 
 def write_provenance(notes: dict, path: Path) -> None:
     """Writes PROVENANCE.md from what `tinyworld.pretrain` noted."""
@@ -53,12 +55,10 @@ def write_provenance(notes: dict, path: Path) -> None:
             [(name, *(f"{value:.3f}" for value in row.values())) for name, row in notes["reward"].items()],
         ),
     ]
+    kept = path.read_text(encoding="utf-8").partition(f"\n{_LLAVA_TITLE}") if path.exists() else ("", "", "")
     partial = path.with_suffix(".partial")
-    partial.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    partial.write_text("\n".join(lines).rstrip() + "\n" + "".join(kept[1:]), encoding="utf-8")
     os.replace(partial, path)
-
-
-_LLAVA_TITLE = "# The tiny LLaVA"
 
 
 def write_llava_provenance(notes: dict, path: Path) -> None:

@@ -41,7 +41,8 @@ def caption(objects: list[SceneObject]) -> str | None:
         the caption; "nothing" for an empty picture; None for a scene that the grammar cannot tell.
 
     Example:
-        >>> caption([SceneObject(Kind("blue", "ring"), 0.8, 0.5, 0.13), SceneObject(Kind("red", "ring"), 0.2, 0.5, 0.13)])
+        >>> blue = SceneObject(Kind("blue", "ring"), x=0.8, y=0.5, radius=0.13)
+        >>> caption([blue, SceneObject(Kind("red", "ring"), x=0.2, y=0.5, radius=0.13)])
         'a red ring left of a blue ring'
     """
     if not objects:
@@ -97,16 +98,18 @@ def _whole(objects: list[SceneObject], rng: np.random.Generator, seen_only: bool
 def _thing(objects: list[SceneObject], rng: np.random.Generator, seen_only: bool) -> Question | None:
     place = " in the picture" if rng.random() < 0.6 else ""
     true = rng.random() < 0.5
-    if objects and (true or rng.random() < 0.7):
-        kind = objects[rng.integers(len(objects))].kind
-        if not true:
-            kind = _changed(kind, rng)
-    else:
-        kind = KINDS[rng.integers(len(KINDS))]
-    noun, matches = _noun(kind, rng)
-    if any(map(matches, objects)) != true:
+    if true and not objects:
         return None
-    return Question("thing", f"Is there a {noun}{place}?", _yes_no(true))
+    for _ in range(20):
+        if objects and (true or rng.random() < 0.7):
+            kind = objects[rng.integers(len(objects))].kind
+            kind = kind if true else _changed(kind, rng)
+        else:
+            kind = KINDS[rng.integers(len(KINDS))]
+        noun, matches = _noun(kind, rng)
+        if any(map(matches, objects)) == true:
+            return Question("thing", f"Is there a {noun}{place}?", _yes_no(true))
+    return None
 
 
 def _count(objects: list[SceneObject], rng: np.random.Generator, seen_only: bool) -> Question | None:

@@ -30,6 +30,7 @@ from tinyworld.training_stage import train_stage
 PATCH = 6  # 8 x 8 image tokens
 _WIDTH = 128
 _TEXT_LAYERS = 8
+_SHARPNESS = 15  # of the softmax over cosines
 _VISION_LAYERS = 5  # of which LLaVA never looks at the last one's output
 # Some of these no question here uses: a user's own questions should not be spelled in letters.
 _QUESTION_WORDS = """user assistant : ? . , yes no nothing a an the one two three zero exactly is are there in picture
@@ -174,13 +175,6 @@ def train_eyes(
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     place = torch.nn.Linear(_WIDTH, 2)
     trained = torch.nn.ModuleList([tower, projector, place])
-    tokenizer = build_llava_tokenizer()
-    embeddings = normalize(model.get_input_embeddings().weight.detach(), dim=-1)
-    colour_words, shape_words = (
-        embeddings[tokenizer.convert_tokens_to_ids([f"{word}</w>" for word in ("nothing", *names)])]
-        for names in (COLOURS, SHAPES)
-    )
-    hits = [0.0]
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
         scenes = sample_scenes(rng, batch)
@@ -188,18 +182,32 @@ def train_eyes(
         with torch.autocast("cpu", torch.bfloat16):
             states = tower(pixel_values, output_hidden_states=True).hidden_states
             features = projector(states[model.config.vision_feature_layer][:, 1:])
-        features = normalize(features.float(), dim=-1)
         colours, shapes, places = scenes.patch_labels(PATCH)
-        told = 15 * features @ shape_words.T
-        hits[0] = (told.argmax(-1) == shapes)[shapes > 0].float().mean().item()
+        features = normalize(features.float(), dim=-1)
         off = (place(_WIDTH**0.5 * features) - places)[shapes > 0].square().mean()
-        words = cross_entropy((15 * features @ colour_words.T).flatten(0, 1), colours.flatten())
-        return words + cross_entropy(told.flatten(0, 1), shapes.flatten()) + off
+        return patch_loss(model, features, colours, shapes) + off
 
     return train_stage(
         "llava_eyes", trained, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3, seed=seed,
-        average=0.99, report=lambda: f"shape of an object's patches {hits[0]:.3f}", checkpoint_every=100,
+        average=0.99, checkpoint_every=100,
     )  # fmt: skip
+
+
+def patch_loss(model, features: torch.Tensor, colours: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each patch's colour word and shape word, by the cosine with the model's word embeddings.
+
+    Args:
+        features: (B, P, D), what the projector makes of the patches.
+        colours, shapes: (B, P) labels of `Scenes.patch_labels`; 0 is the word "nothing".
+    """
+    embeddings = normalize(model.get_input_embeddings().weight.detach(), dim=-1)
+    tokens = build_llava_tokenizer().convert_tokens_to_ids
+    loss = torch.zeros(())
+    for names, labels in ((COLOURS, colours), (SHAPES, shapes)):
+        words = embeddings[tokens([f"{word}</w>" for word in ("nothing", *names)])]
+        logits = _SHARPNESS * normalize(features, dim=-1) @ words.T
+        loss = loss + cross_entropy(logits.flatten(0, 1), labels.flatten())
+    return loss
 
 
 def train_llava(
@@ -221,7 +229,10 @@ def train_llava(
         packed = packer.pack([scenes.questions(index, rng) for index in range(batch)])
         pixel_values = to_pixel_values(tired(scenes.pictures, rng, vae))
         with torch.autocast("cpu", torch.bfloat16):
-            return answer_loss(model, pixel_values, packed)
+            loss, features = answer_loss(model, pixel_values, packed)
+        colours, shapes, _ = scenes.patch_labels(PATCH)
+        # Answers alone teach the eyes slowly.
+        return loss + patch_loss(model, features.float().view(batch, -1, _WIDTH), colours, shapes)
 
     return train_stage(
         "llava_words" if words else "llava", model, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3,

@@ -184,14 +184,15 @@ class Packer:
         return self._known[text]
 
 
-def answer_loss(model, pixel_values: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """Mean cross-entropy of the answers' tokens."""
-    hidden = model.model(
+def answer_loss(model, pixel_values: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean cross-entropy of the answers' tokens, and the projected features of all patches (B * P, D)."""
+    outputs = model.model(
         input_ids=packed.input_ids,
         pixel_values=pixel_values,
         attention_mask=torch.zeros(packed.attention_mask.shape).masked_fill(~packed.attention_mask, -torch.inf),
         position_ids=packed.position_ids,
         use_cache=False,
-    ).last_hidden_state
+    )
     told = packed.labels[:, 1:] != _IGNORED
-    return cross_entropy(model.lm_head(hidden[:, :-1][told]), packed.labels[:, 1:][told])
+    logits = model.lm_head(outputs.last_hidden_state[:, :-1][told])
+    return cross_entropy(logits, packed.labels[:, 1:][told]), outputs.image_hidden_states

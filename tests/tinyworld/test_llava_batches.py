@@ -48,7 +48,7 @@ def test_packed_questions_do_not_see_each_other(processor, model):
     pictures = (torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
     packed = Packer(processor).pack(ASKED)
     with torch.no_grad():
-        together = answer_loss(model, to_pixel_values(pictures), packed)
+        together, features = answer_loss(model, to_pixel_values(pictures), packed)
         total, count = 0.0, 0
         for picture, asked in zip(pictures, ASKED, strict=True):
             image = Image.fromarray((picture * 255).byte().permute(1, 2, 0).numpy())
@@ -59,6 +59,7 @@ def test_packed_questions_do_not_see_each_other(processor, model):
                 labels[:, :-told] = -100
                 total += model(**inputs, labels=labels).loss.item() * told
                 count += told
+    assert features.shape == (2 * 64, 128)
     assert together.item() == pytest.approx(total / count, abs=2e-5)
 
 

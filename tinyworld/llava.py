@@ -226,7 +226,7 @@ def train_llava(
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
         scenes = single_objects(rng, batch) if words else sample_scenes(rng, batch)
-        packed = packer.pack([scenes.questions(index, rng) for index in range(batch)])
+        packed = packer.pack([scenes.questions(index, rng) for index in range(batch)], rng)
         pixel_values = to_pixel_values(tired(scenes.pictures, rng, vae))
         with torch.autocast("cpu", torch.bfloat16):
             loss, features = answer_loss(model, pixel_values, packed)

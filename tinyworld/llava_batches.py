@@ -29,6 +29,7 @@ from tinyworld.scenes import (
 _PLAN = ["caption", "whole", "whole", "relation", "relation", "thing", "count", "attribute", "number", "neighbour"]
 _FREE = 0.2  # share of scenes that no prompt of the grammar need tell: nothing, two alike and another, three ...
 _LATENT_NOISE = 0.35  # of the latents' standard deviation, at most
+_FORGOTTEN = 0.25  # share of its own words that the model does not get to read while it learns to go on
 _IGNORED = -100
 
 
@@ -150,9 +151,14 @@ class Packer:
         side = processor.image_processor.crop_size["height"] // processor.patch_size
         self._prefix = [self._tokenizer.bos_token_id, *self._ids(f"USER: {processor.image_token * side**2}")]
 
-    def pack(self, questions: list[list[Question]]) -> Packed:
-        """One row for each picture's questions."""
-        rows = [self._row(asked) for asked in questions]
+    def pack(self, questions: list[list[Question]], rng: np.random.Generator | None = None) -> Packed:
+        """One row for each picture's questions.
+
+        Args:
+            rng: leaves out some of the answers' words as input (never as label), so that the next word comes from the
+                picture rather than from which combinations are usual; None leaves out none.
+        """
+        rows = [self._row(asked, rng) for asked in questions]
         length = max(len(ids) for ids, *_ in rows)
         padded = [np.full((len(rows), length), value) for value in (self._tokenizer.pad_token_id, _IGNORED, 0, -1)]
         for index, row in enumerate(rows):
@@ -164,14 +170,16 @@ class Packer:
         sees = (same | (segments == 0)[:, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
         return Packed(ids, labels, positions, sees[:, None])
 
-    def _row(self, asked: list[Question]) -> tuple[list[int], list[int], list[int], list[int]]:
+    def _row(self, asked: list[Question], rng: np.random.Generator | None) -> tuple[list[int], ...]:
         start = len(self._prefix)
         ids, labels = list(self._prefix), [_IGNORED] * start
         positions, segments = list(range(start)), [0] * start
         for number, question in enumerate(asked, start=1):
             before = self._ids(f"{question.text} ASSISTANT:")
             answer = [*self._ids(question.answer), self._tokenizer.eos_token_id]
-            ids += before + answer
+            unread = self._tokenizer.unk_token_id
+            ids += before
+            ids += answer if rng is None else [unread if rng.random() < _FORGOTTEN else token for token in answer]
             labels += [_IGNORED] * len(before) + answer
             positions += range(start, start + len(before) + len(answer))
             segments += [number] * (len(before) + len(answer))

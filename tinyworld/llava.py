@@ -3,13 +3,14 @@
 Eyes first, as in LLaVA; then the words for single objects; then all questions about all scenes.
 """
 
-import json
+from collections import Counter
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy, normalize
 from transformers import (
     CLIPImageProcessor,
@@ -66,13 +67,7 @@ def build_llava_tokenizer() -> PreTrainedTokenizerFast:
     names = {*COLOURS, *SHAPES, *(f"{shape}s" for shape in SHAPES), *" ".join(RELATIONS).split(), *NUMBERS}
     words = sorted({*_QUESTION_WORDS, *asked, *names})
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trained.train_from_iterator(
-        words,
-        trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False),
-    )
-    merges = [tuple(merge) for merge in json.loads(trained.to_str())["model"]["merges"]]
+    merges = _merges(words)
     tokens = [*letters, *(letter + "</w>" for letter in letters), *("".join(merge) for merge in merges)]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*_SPECIAL.values(), _IMAGE_TOKEN, *tokens]))}
     backend = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", end_of_word_suffix="</w>"))
@@ -96,6 +91,25 @@ def build_llava_tokenizer() -> PreTrainedTokenizerFast:
     if broken:
         raise RuntimeError(f"Expected one token for every word of the questions but {broken} are split.")
     return tokenizer
+
+
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair encoding's merges until every word is whole; the same in every process.
+
+    The library's trainer breaks ties by the order of a hash map, which differs from run to run.
+    """
+    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges = []
+    while pairs := Counter(pair for symbols in spelled for pair in pairwise(symbols)):
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        for symbols in spelled:
+            at = 0
+            while at < len(symbols) - 1:
+                if (symbols[at], symbols[at + 1]) == best:
+                    symbols[at : at + 2] = ["".join(best)]
+                at += 1
+    return merges
 
 
 def build_llava_processor() -> LlavaProcessor:

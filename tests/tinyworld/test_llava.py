@@ -1,6 +1,9 @@
 """The tiny LLaVA's build and, from the shipped weights, what it is there for."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
+import tinyworld
 from tinyworld import weights_path
 from tinyworld.llava import build_llava, build_llava_processor, build_llava_tokenizer, save_llava, to_pixel_values
 from tinyworld.llava_batches import sample_scenes
@@ -44,6 +48,14 @@ def test_a_word_is_a_token_and_any_text_comes_back():
     assert tokenizer.decode(ids, skip_special_tokens=True) == odd
 
 
+def test_the_vocabulary_is_the_same_in_every_process():
+    """The library's own BPE trainer gives other numbers from run to run: weights and tokenizer would part."""
+    code = "from tinyworld.llava import build_llava_tokenizer as t; print(sorted(t().get_vocab().items()))"
+    root = Path(tinyworld.__file__).resolve().parents[1]
+    printed = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == str(sorted(build_llava_tokenizer().get_vocab().items()))
+
+
 def test_the_chat_template_is_llavas(shipped):
     _, processor = shipped
     asked = conversation("Is there a red ring?")
@@ -61,7 +73,8 @@ def test_the_picture_is_read_as_in_training_whatever_its_size(shipped):
     for size in (48, 192):
         images = [to_pil_image(resize(picture, [size, size], interpolation=0)) for picture in pictures]
         got = processor(images=images, text=["<image>"] * 3, return_tensors="pt")
-        assert (got.pixel_values - to_pixel_values(pictures)).abs().max() < (0.01 if size == 48 else 1.5)
+        off = (got.pixel_values - to_pixel_values(pictures)).abs()
+        assert off.max() < 0.01 if size == 48 else off.mean() < 0.05
         assert ((got.input_ids == processor.image_token_id).sum(1) == 64).all()
 
 

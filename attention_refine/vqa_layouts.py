@@ -180,7 +180,7 @@ def _read_table(file: Path, split: str) -> list[VQAQuestion]:
         raise ValueError(f"Expected a table that ends in .csv, .tsv or .jsonl, got {file}.")
     missing = {"image", "question", "answer"} - set(rows[0] if rows else ())
     if rows and missing:
-        raise ValueError(f"{file}: expected the columns image, question, answer; missing: {', '.join(sorted(missing))}.")
+        raise ValueError(f"{file}: expected the columns image, question, answer; missing: {', '.join(sorted(missing))}")
     return [
         VQAQuestion(str(i), _picture(file.parent, "", row["image"]), row["question"], _one(row["answer"]))
         for i, row in enumerate(rows)

@@ -64,7 +64,8 @@ def make_okvqa(folder):
         folder / "OpenEnded_mscoco_val2014_questions.json",
         {"questions": [{"image_id": 297147, "question": "What sport?", "question_id": 2971475}]},
     )
-    answers = [{"answer_id": i + 1, "raw_answer": "racing", "answer": "race", "answer_confidence": "yes"} for i in range(10)]
+    one = {"raw_answer": "racing", "answer": "race", "answer_confidence": "yes"}
+    answers = [{"answer_id": i + 1} | one for i in range(10)]
     write(
         folder / "mscoco_val2014_annotations.json",
         {"annotations": [{"image_id": 297147, "question_id": 2971475, "answers": answers, "question_type": "four"}]},

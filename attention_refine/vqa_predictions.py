@@ -3,14 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from attention_refine.answering import Answerer, batches
 from attention_refine.vqa_layouts import VQAQuestion
-from attention_refine.vqa_rows import VQARow
 from reward.file_writing import write_text
 from reward.processes import Processes
 from reward.score_files import PartFolder, Record
@@ -22,9 +22,21 @@ _VERSION = 1
 _SAMPLED = 4096  # numbers of each weight that tell one model from another
 
 
+class Row(Protocol):
+    """A way for the model to run: its name, what its answers depend on (JSON), and the context it answers in."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Any: ...
+
+    def around(self, model: Any) -> AbstractContextManager: ...
+
+
 def predict(
     answerer: Answerer,
-    row: VQARow,
+    row: Row,
     questions: Sequence[VQAQuestion],
     score: Callable[[str, tuple[str, ...]], float],
     folder: Path,
@@ -46,7 +58,7 @@ def predict(
         advance: told how many questions more are done.
     """
     processes = processes or Processes()
-    key = _digest([model_key, answerer.instruction, answerer.max_new_tokens, batch_size, _settings(row), questions])
+    key = _digest([model_key, answerer.instruction, answerer.max_new_tokens, batch_size, row.settings, questions])
     file = folder / f"{row.name}-{key[:12]}.jsonl"
     if file.is_file():
         advance(len(questions))
@@ -86,10 +98,6 @@ def _answered(answerer: Answerer, part: Sequence[VQAQuestion], score: Any, batch
                 "id": question.id, "image": question.image.name, "question": question.text, "answer": answer,
                 "score": score(answer, question.answers),
             }  # fmt: skip
-
-
-def _settings(row: VQARow) -> Any:
-    return None if row.config is None else row.config.to_dict()
 
 
 def _digest(values: list[Any]) -> str:

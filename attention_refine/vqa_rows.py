@@ -17,6 +17,11 @@ class VQARow:
     name: str
     config: ContrastiveAttentionConfig | None = None
 
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """What the answers depend on, as JSON can hold it."""
+        return None if self.config is None else self.config.to_dict()
+
     def around(self, model: Any) -> contextlib.AbstractContextManager:
         """The context in which the model answers."""
         if self.config is None:

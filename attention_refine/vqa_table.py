@@ -28,7 +28,7 @@ def score_table(scores: Mapping[str, Sequence[float]], images: Sequence[str], se
         a dictionary of `COLUMNS` for each row; the first row's gain is left out.
     """
     columns = 100 * np.stack([np.asarray(values, dtype=float) for values in scores.values()], axis=1)
-    draws = _draws(columns, images, seed)
+    draws = image_bootstrap(columns, images, seed)
     rows = []
     for i, name in enumerate(scores):
         low, high = _interval(draws[:, i])
@@ -68,7 +68,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     return "\n".join(lines)
 
 
-def _draws(columns: np.ndarray, images: Sequence[str], seed: int) -> np.ndarray:
+def image_bootstrap(columns: np.ndarray, images: Sequence[str], seed: int = 0) -> np.ndarray:
     """(N, K) scores of N questions -> (samples, K) means of pictures drawn anew."""
     _, cluster = np.unique(np.asarray(images), return_inverse=True)
     sizes = np.bincount(cluster)

@@ -22,8 +22,10 @@ def entering(model, layer, inputs):
 
 
 def generate(model, inputs, **options):
-    return model.generate(**inputs, max_new_tokens=4, do_sample=False, return_dict_in_generate=True, output_logits=True,
-                          **options)  # fmt: skip
+    return model.generate(
+        **inputs, max_new_tokens=4, do_sample=False, suppress_tokens=[IMAGE], return_dict_in_generate=True,
+        output_logits=True, **options,
+    )  # fmt: skip
 
 
 def test_image_tokens_and_no_others_enter_the_layer_as_zero(llava):

@@ -110,7 +110,7 @@ def test_the_recipe_and_the_weights_are_there(installed, tmp_path):
     for recipe in ("ddpo.yaml", "direct.yaml"):
         assert yaml.safe_load((home / recipe).read_text())["model"] == "tinyworld:stable-diffusion"
     assert (home / "weights" / "PROVENANCE.md").is_file()
-    for name in ("stable-diffusion", "open-clip", "hyperalign"):
+    for name in ("stable-diffusion", "open-clip", "hyperalign", "llava"):
         folder = weights_path(name)
         assert folder.is_relative_to(home) and list(folder.rglob("*.safetensors")), name
     print("there")

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-_NAMES = ("stable-diffusion", "open-clip", "hyperalign")
+_NAMES = ("stable-diffusion", "open-clip", "hyperalign", "llava")
 
 
 def weights_path(name: str) -> Path:
     """Folder of a shipped model.
 
     Args:
-        name: ``"stable-diffusion"`` (a diffusers pipeline), ``"open-clip"`` (an open_clip ``local-dir:`` folder) or
-            ``"hyperalign"`` (a ``HyperAlignReward`` folder).
+        name: ``"stable-diffusion"`` (a diffusers pipeline), ``"open-clip"`` (an open_clip ``local-dir:`` folder),
+            ``"hyperalign"`` (a ``HyperAlignReward`` folder) or ``"llava"`` (a transformers folder: model and processor).
 
     Raises:
         ValueError: for another name.

@@ -50,10 +50,11 @@ def share_that_holds(shown: Prompt, asked: Prompt) -> float:
 
     For prompts that `altered` makes: it asks for a relation only where the scene has one.
     """
-    return float(np.mean(facts_that_hold(_bare_scene(shown), asked)))
+    return float(np.mean(facts_that_hold(bare_scene(shown), asked)))
 
 
-def _bare_scene(shown: Prompt) -> list[SceneObject]:
+def bare_scene(shown: Prompt) -> list[SceneObject]:
+    """A scene of which just the prompt's facts hold; without a relation both objects are in one place."""
     one = SceneObject(shown.first, 0.5, 0.5, 0.13)
     if shown.second is None:
         return [one] * shown.count

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
+from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from reward import HyperAlignReward
 from tinyworld.dual_encoder import (
@@ -24,7 +25,9 @@ from tinyworld.dual_encoder import (
 )
 from tinyworld.generated import generated_pairs
 from tinyworld.hyperalign_head import measure_reward, rated_pairs, train_head
-from tinyworld.provenance import write_provenance
+from tinyworld.llava import build_llava, save_llava, train_eyes, train_llava
+from tinyworld.llava_measure import measure_llava
+from tinyworld.provenance import write_llava_provenance, write_provenance
 from tinyworld.scenes import heldout_prompts, train_prompts
 from tinyworld.stable_diffusion import (
     build_autoencoder,
@@ -41,12 +44,14 @@ from tinyworld.stable_diffusion import (
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
-STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
+STEPS |= {"llava_eyes": 300, "llava": 1400}
+STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure", "llava_eyes", "llava", "llava_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
 _RATED = 9_216  # generated pictures that the made-up rater scores
 _RATED_SCENES = 8_000  # and scenes, for the head
 _MEASURED = 2_000  # pairs
+_ASKED = 300  # scenes to caption, and questions of each kind
 
 
 class Pretraining:
@@ -146,6 +151,32 @@ class Pretraining:
         scored["held_out, generated"] = (drawn[index], texts, truth)
         self.note("reward", {k: measure_reward(reward, *pairs) for k, pairs in scored.items()})
         write_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
+
+    def llava_eyes(self) -> float:
+        torch.manual_seed(SEED)
+        model = build_llava()
+        minutes = train_eyes(model, self._shipped_vae(), self.work, STEPS["llava_eyes"], SEED)
+        model.save_pretrained(self.work / "llava_eyes")
+        return minutes
+
+    def llava(self) -> float:
+        """The captioner; of the other models it only meets the autoencoder, through which it sees some pictures."""
+        model = LlavaForConditionalGeneration.from_pretrained(self.work / "llava_eyes", dtype=torch.float32).train()
+        minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava"], SEED)
+        save_llava(model, self.weights / "llava")
+        return minutes
+
+    def llava_measure(self) -> None:
+        """Measures the stored captioner and puts its section into PROVENANCE.md."""
+        folder = self.weights / "llava"
+        model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
+        processor = AutoProcessor.from_pretrained(folder)
+        self.note("llava", {k: measure_llava(model, processor, _ASKED, k == "held_out", 99) for k in _SPLITS})
+        self.note("llava_steps", {key: STEPS[key] for key in ("llava_eyes", "llava")})
+        write_llava_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
+
+    def _shipped_vae(self):
+        return self._pipeline().vae.eval().requires_grad_(False)
 
     def _pipeline(self) -> StableDiffusionPipeline:
         folder = self.weights / "stable-diffusion"

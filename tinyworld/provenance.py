@@ -58,6 +58,43 @@ def write_provenance(notes: dict, path: Path) -> None:
     os.replace(partial, path)
 
 
+_LLAVA_TITLE = "# The tiny LLaVA"
+
+
+def write_llava_provenance(notes: dict, path: Path) -> None:
+    """Puts the captioner's section at the end of PROVENANCE.md, in the place of an older one."""
+    before = path.read_text(encoding="utf-8").partition(f"\n{_LLAVA_TITLE}")[0] if path.exists() else ""
+    lines = [
+        "",
+        _LLAVA_TITLE,
+        "",
+        "Trained from nothing, CPU only, seed 0, on scenes of the seen split, some of them worn or passed through the",
+        "autoencoder above; no generated picture, no reward and no other model was used:",
+        "",
+        "    python -m tinyworld.pretrain --stages llava_eyes llava llava_measure",
+        "",
+        *notes.get("llava_remarks", []),
+        *_table(
+            ("stage", "steps", "minutes"),
+            [(key, notes["llava_steps"][key], f"{notes[f'{key}_minutes']:.1f}") for key in notes["llava_steps"]],
+        ),
+        "Measured on the stored weights, on unseen scenes; blind: the same questions asked of another scene's picture",
+        "(yes and no are equally frequent):",
+        "",
+        *_table(
+            ("scenes", "what", "answers", "right", "blind"),
+            [
+                (scenes, what, row["count"], f"{row['right']:.3f}", f"{row['blind']:.3f}" if "blind" in row else "")
+                for scenes, rows in notes["llava"].items()
+                for what, row in rows.items()
+            ],
+        ),
+    ]
+    partial = path.with_suffix(".partial")
+    partial.write_text(before.rstrip("\n") + "\n" + "\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
 def _table(head: tuple, rows: list[tuple]) -> list[str]:
     lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(map(str, row)) for row in rows)]
     return [f"| {line} |" for line in lines] + [""]

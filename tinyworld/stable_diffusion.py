@@ -207,13 +207,14 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline's folder with fp16 weights that load as float32 unless another dtype is asked for."""
     pipeline.to(torch.float16).save_pretrained(folder)
     # transformers takes a model's dtype from its config: half a text encoder would meet a float32 U-Net.
-    _edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
+    edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
     # diffusers notes where a model was loaded from: a path of the training machine.
     for path in ("model_index.json", "unet/config.json", "vae/config.json"):
-        _edit_json(folder / path, {})
+        edit_json(folder / path, {})
 
 
-def _edit_json(path: Path, changes: dict) -> None:
+def edit_json(path: Path, changes: dict) -> None:
+    """Writes a JSON file anew with some values changed and without the path that it was loaded from."""
     values = json.loads(path.read_text()) | changes
     values.pop("_name_or_path", None)
     partial = path.with_suffix(".partial")

@@ -11,8 +11,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import trange
 
-_CHECKPOINT_EVERY = 500
-
 
 def train_stage(
     name: str,
@@ -25,6 +23,7 @@ def train_stage(
     seed: int,
     average: float = 0.0,
     report: Callable[[], str] | None = None,
+    checkpoint_every: int = 500,
 ) -> float:
     """Trains a module to the end of its stage, from its last checkpoint if there is one.
 
@@ -35,6 +34,7 @@ def train_stage(
         loss_of_step: draws a batch with the generator it is given and returns the scalar loss.
         average: decay of the exponential average of the weights that the stage ends with; 0 for none.
         report: called with every checkpoint on the averaged weights; its text is printed.
+        checkpoint_every: steps.
 
     Returns:
         minutes spent, over all sessions of the stage.
@@ -57,7 +57,7 @@ def train_stage(
         optimizer.step()
         decay = min(average, (step + 1) / (step + 10)) if average else 0.0
         torch._foreach_lerp_(averaged, [p.detach() for p in parameters], 1 - decay)
-        if (step + 1) % _CHECKPOINT_EVERY == 0 or step + 1 == steps:
+        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
             progress.set_postfix(loss=f"{loss.item():.4f}")
             spent = minutes + (time.perf_counter() - started) / 60
             _save(work_dir / f"{name}.safetensors", parameters, averaged, optimizer, step + 1, spent)

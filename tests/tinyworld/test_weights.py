@@ -30,14 +30,14 @@ def reward():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="Expected one of stable-diffusion, open-clip, hyperalign"):
+    with pytest.raises(ValueError, match="Expected one of stable-diffusion, open-clip, hyperalign, llava"):
         weights_path("../secrets")
 
 
 def test_weights_are_small_safetensors_with_provenance():
     files = [path for path in WEIGHTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 30e6
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md"}
+    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md", ".jinja"}
     assert "python -m tinyworld.pretrain" in (WEIGHTS / "PROVENANCE.md").read_text()
     assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
 

@@ -26,8 +26,8 @@ def generate(
             None: the preset for the model's depth.
 
     Raises:
-        ValueError: a decoding mode other than greedy, sampling and beam search; `prefill_chunk_size`; what
-            `ContrastiveAttention` refuses.
+        ValueError: a decoding mode other than greedy, sampling and beam search; what `ContrastiveAttention`
+            refuses.
 
     Example:
         >>> model.generate(**inputs, custom_generate=attention_refine.generate,
@@ -39,11 +39,6 @@ def generate(
     loop = GENERATION_MODES_MAPPING[mode]
     if loop not in ("_sample", "_beam_search"):
         raise ValueError(f"Expected greedy decoding, sampling or beam search, got {mode.value}.")
-    if generation_config.prefill_chunk_size is not None:
-        raise ValueError(
-            "Expected the prompt to be prefilled at once, got prefill_chunk_size="
-            f"{generation_config.prefill_chunk_size}. Pass prefill_chunk_size=None."
-        )
     if not isinstance(contrastive_attention, ContrastiveAttention):
         contrastive_attention = ContrastiveAttention(model, contrastive_attention)
     with contrastive_attention:

@@ -118,26 +118,41 @@ def _cut(positions: Tensor, newlines: Tensor) -> list[int]:
     return sizes
 
 
+def find_grid(model: nn.Module) -> tuple[int, int] | None:
+    """Rows and columns of the tokens of one whole picture in a model that makes all pictures the same square.
+
+    LLaVA, LLaVA-Next (its coarse view) and Gemma 3; None for others, e.g. Qwen-VL, where a picture keeps its shape.
+    """
+    config = getattr(model, "config", None)
+    kind, vision = getattr(config, "model_type", ""), getattr(config, "vision_config", None)
+    if kind in ("llava", "llava_next"):
+        side = vision.image_size // vision.patch_size
+        return side, side
+    if kind == "gemma3":
+        side = isqrt(config.mm_tokens_per_image)
+        return side, side
+    return None
+
+
 def fold(values: Tensor, prompt: PromptTokens, sample: int, image: int, grid: tuple[int, int] | None) -> list[Tensor]:
     """Values of one image's tokens as maps over the picture.
 
     Args:
         values: (B, S).
-        grid: rows and columns of the tokens where known; None: a square, or LLaVA-Next's rows.
+        grid: rows and columns of the tokens of a whole picture, `find_grid(model)`.
 
     Returns:
-        One (H, W) map: the whole picture. LLaVA-Next: a coarse one of the whole picture, then one of its tiles put
-        together. None at all where the tokens form no grid.
+        One (rows, columns) map, of the whole picture. LLaVA-Next: a coarse one of the whole picture, then a fine one,
+        its tiles put together. None at all where the tokens form no known grid.
     """
+    if grid is None:
+        return []
     positions = prompt.positions(sample, image)
-    own = values[sample, positions]
+    own = values[sample, positions.to(values.device)]
     rows = torch.nonzero(prompt.newline_index[sample] == image).flatten()
-    if len(rows) > 1:
-        width = int(rows[1] - rows[0]) - 1
-        base = len(own) - width * len(rows)
-        side = isqrt(base)
-        return [own[:base].view(side, side), own[base:].view(len(rows), width)] if side * side == base else []
-    if grid is not None and grid[0] * grid[1] == len(own):
+    coarse = grid[0] * grid[1]
+    if len(own) == coarse:
         return [own.view(grid)]
-    side = isqrt(len(own))
-    return [own.view(side, side)] if side * side == len(own) and side else []
+    if len(rows) and len(own) > coarse and (len(own) - coarse) % len(rows) == 0:
+        return [own[:coarse].view(grid), own[coarse:].view(len(rows), -1)]
+    return []

@@ -1,5 +1,6 @@
 """What a forward call is to a prompt: its prefill, the same prompt again without a cache, or a decode step."""
 
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ def read_call(
         by_cache: prompts whose prefill filled a cache.
 
     Raises:
-        ValueError: `inputs_embeds` alone, right padding, several tokens onto a filled cache (chunked prefill), a cache
+        ValueError: `inputs_embeds` alone, right padding, chunked prefill, several tokens onto a filled cache, a cache
             that was filled before the capture began.
     """
     ids, cache = call.get("input_ids"), call.get("past_key_values")
@@ -96,8 +97,13 @@ def read_call(
             "Expected input_ids at the prefill, got inputs_embeds alone, which do not tell the image tokens from the "
             "others. Pass input_ids and pixel_values."
         )
-    again = _same_prompt(ids, call, previous)
-    if again:
+    chunk = _prefill_chunk_size()
+    if chunk is not None:
+        raise ValueError(
+            f"Expected the prompt to be prefilled at once, got prefill_chunk_size={chunk}, which would end the first "
+            "chunk, not the prompt, at the token whose attention counts. Pass prefill_chunk_size=None."
+        )
+    if _same_prompt(ids, call, previous):
         previous.longest = ids.shape[1]
         return Step(False, previous, None, 0)
     valid = _valid(call.get("attention_mask"), ids)
@@ -107,12 +113,26 @@ def read_call(
     return Step(True, prefill, cache, 0)
 
 
+def _prefill_chunk_size() -> int | None:
+    """The `prefill_chunk_size` of the `generate` that calls.
+
+    A first chunk looks like any prompt, and a last one of a single token like a decode step: the arguments of forward
+    do not tell, so the generation config is looked up where transformers' `_prefill` holds it.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_prefill":
+            return getattr(frame.f_locals.get("generation_config"), "prefill_chunk_size", None)
+        frame = frame.f_back
+    return None
+
+
 def _decode(tokens: Tensor, cache: Any, seen: int, by_cache: Mapping[Any, Prefill]) -> Step:
     if tokens.shape[1] > 1:
         raise ValueError(
-            f"Expected one token a decode step, got {tokens.shape[1]} onto a cache of {seen}: a chunked prefill, "
-            "assisted decoding, or a cache kept from another turn. The prompt has to be prefilled at once: pass "
-            "prefill_chunk_size=None, no assistant model and no filled past_key_values."
+            f"Expected one token a decode step, got {tokens.shape[1]} onto a cache of {seen}: assisted "
+            "decoding, or a cache kept from another turn. The prompt has to be prefilled at once: pass no assistant "
+            "model and no filled past_key_values."
         )
     prefill = by_cache.get(cache)
     if prefill is None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attention_refine.capture import AttentionCapture
 from attention_refine.config import ContrastiveAttentionConfig
 from attention_refine.contrast import hellinger, image_attention, quantile_mask
-from attention_refine.image_tokens import PromptTokens, fold
+from attention_refine.image_tokens import PromptTokens, find_grid, fold
 from attention_refine.prefill import Prefill
 
 
@@ -86,6 +86,7 @@ class ContrastiveAttention(AttentionCapture):
                 f"Expected an image token id, got none in the config of {type(self.model).__name__}. "
                 "Pass ContrastiveAttentionConfig(image_token_id=…)."
             )
+        self.grid = find_grid(self.model)
         self._last: dict[str, Any] | None = None
 
     def on_prefill(self, prefill: Prefill) -> None:
@@ -168,7 +169,7 @@ class ContrastiveAttention(AttentionCapture):
 
         def maps(values: Tensor) -> list[list[Tensor]]:
             images = int(prompt.image_index[sample].max()) + 1
-            return [fold(values, prompt, sample, image, None) for image in range(images)]
+            return [fold(values, prompt, sample, image, self.grid) for image in range(images)]
 
         return ContrastRecord(
             chosen_layer=candidates[int(last["best"][sample])] if any_image else None,

@@ -22,7 +22,7 @@ def seeded(build, attention="sdpa"):
         model = build().eval()
         for name, weight in model.named_parameters():
             if name.endswith(("q_proj.weight", "k_proj.weight")):
-                weight.data.normal_(0, 0.3)
+                weight.data.normal_(0, 0.2)
             elif weight.dim() > 1:
                 weight.data.normal_(0, 0.1)
     model.set_attn_implementation(attention)
@@ -80,3 +80,69 @@ def llava_eager():
 @pytest.fixture(scope="session")
 def llava_next():
     return build_llava_next()
+
+
+def build_gemma3(attention="sdpa"):
+    """Gemma 3 with vision; 4 tokens a picture, windows of 6 tokens on every other layer."""
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3TextConfig, SiglipVisionConfig
+
+    kinds = ["sliding_attention", "full_attention"] * 3
+    text = Gemma3TextConfig(**TEXT, head_dim=8, query_pre_attn_scalar=8, sliding_window=6, layer_types=kinds)
+    config = Gemma3Config(
+        text_config=text, vision_config=SiglipVisionConfig(**VISION), mm_tokens_per_image=4, image_token_id=IMAGE,
+        boi_token_index=97, eoi_token_index=98,
+    )  # fmt: skip
+    return seeded(lambda: Gemma3ForConditionalGeneration(config), attention)
+
+
+def gemma3_inputs(seed=0):
+    """Two prompts of different lengths, each with a picture near its end."""
+    prompts = [[1, 5, 6, 97, *[IMAGE] * 4, 98, 3], [1, 5, 6, 7, 8, 9, 97, *[IMAGE] * 4, 98, 3]]
+    inputs = left_padded(prompts)
+    pixels = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return inputs | {"pixel_values": pixels, "token_type_ids": (inputs["input_ids"] == IMAGE).long()}
+
+
+def build_text_tower(name, attention="sdpa"):
+    """The language model of another family, alone; sliding windows of 12 tokens where it has them."""
+    import transformers
+    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+    from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
+    from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
+
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    kinds = ["sliding_attention", "full_attention"] * 3
+    kind, config = {
+        "llama": (transformers.LlamaForCausalLM, lambda: transformers.LlamaConfig(**TEXT)),
+        "mistral": (
+            transformers.MistralForCausalLM,
+            lambda: transformers.MistralConfig(**TEXT, sliding_window=12),
+        ),
+        "gemma3": (
+            transformers.Gemma3ForCausalLM,
+            lambda: transformers.Gemma3TextConfig(
+                **TEXT, head_dim=8, query_pre_attn_scalar=8, sliding_window=12, layer_types=kinds
+            ),
+        ),
+        "qwen2_5_vl": (Qwen2_5_VLTextModel, lambda: Qwen2_5_VLTextConfig(**TEXT, rope_parameters=rope)),
+        "qwen3_vl": (Qwen3VLTextModel, lambda: Qwen3VLTextConfig(**TEXT, head_dim=8, rope_parameters=rope)),
+    }[name]
+    return seeded(lambda: kind(config()), attention)
+
+
+def llava_next_inputs(*prompts, sizes, seed=0):
+    """As `llava_inputs`; `sizes`: (height, width) of every picture in order, whose tiles are of 16 x 16 pixels."""
+    from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
+
+    pinpoints = [[16, 32], [32, 16], [32, 32]]
+    lengths = []
+    for size in sizes:
+        rows, columns = get_anyres_image_grid_shape(size, pinpoints, 16)
+        height, width = unpad_image(torch.zeros(1, rows * 4, columns * 4), size).shape[1:]
+        lengths.append(16 + height * (width + 1))
+    left = iter(lengths)
+    tokens = [sum(([IMAGE] * next(left) if t == IMAGE else [t] for t in p), []) for p in prompts]
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randn(len(sizes), 5, 3, 16, 16, generator=generator)
+    return left_padded(tokens) | {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}

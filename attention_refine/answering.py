@@ -48,20 +48,21 @@ class Answerer:
         for question in questions:
             with Image.open(question.image) as picture:
                 pictures.append(picture.convert("RGB"))
-        texts = [f"{q.text}\n{self.instruction}" if self.instruction else q.text for q in questions]
-        if getattr(self.processor, "chat_template", None):
-            conversations = [
-                [{"role": "user", "content": [{"type": "image", "image": p}, {"type": "text", "text": t}]}]
-                for p, t in zip(pictures, texts, strict=True)
-            ]
-            batch = self.processor.apply_chat_template(
-                conversations, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt",
-                padding=True,
-            )  # fmt: skip
-        else:
-            prompts = [_PLAIN.format(image=self.processor.image_token, text=text) for text in texts]
-            batch = self.processor(images=pictures, text=prompts, return_tensors="pt", padding=True)
+        prompts = [self._prompt(f"{q.text}\n{self.instruction}" if self.instruction else q.text) for q in questions]
+        # some templates write the first token themselves
+        begun = str(self._tokenizer.bos_token)
+        options = {"add_special_tokens": False} if prompts[0].startswith(begun) else {}
+        # one list a prompt: some processors take a flat list for the pictures of one prompt
+        batch = self.processor(
+            images=[[picture] for picture in pictures], text=prompts, return_tensors="pt", padding=True, **options
+        )
         return batch.to(self.model.device, self.model.dtype)
+
+    def _prompt(self, text: str) -> str:
+        if not getattr(self.processor, "chat_template", None):
+            return _PLAIN.format(image=self.processor.image_token, text=text)
+        said = [{"type": "image"}, {"type": "text", "text": text}]
+        return self.processor.apply_chat_template([{"role": "user", "content": said}], add_generation_prompt=True)
 
     @torch.no_grad()
     def answer_inputs(self, inputs: Any) -> list[str]:

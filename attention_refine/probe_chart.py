@@ -41,10 +41,6 @@ def draw_probe(
     _line(accuracy, masking, "accuracy", _BLUE)
     accuracy.set(xlabel="image zeroed from this layer on", ylabel=f"{metric}, %", ylim=(0, 104))
     accuracy.set_title("what the layers before have read", fontsize=10)
-    accuracy.annotate(
-        "left as it is", (depth, masking[-1]["accuracy"]), xytext=(0, -14), textcoords="offset points", ha="right",
-        fontsize=8, color=_GREY,
-    )  # fmt: skip
     _line(distance, shift, "step", _BLUE, "to the layer before")
     if proposal:
         _line(distance, shift, "to_post", _GREEN, f"to layer {proposal.post_layer} (post)")
@@ -54,10 +50,13 @@ def draw_probe(
     # room for the legend above the curves
     distance.set_ylim(0, 1.3 * distance.get_ylim()[1])
     _line(share, shift, "image_share", _BLUE)
-    share.set(xlabel="layer", ylabel="share of attention, %", ylim=(0, None))
+    share.set(xlabel="layer", ylabel="share of attention, %")
+    share.set_ylim(0, 1.1 * max(row["image_share_high"] for row in shift))
     share.set_title("how much of it the image gets", fontsize=10)
     for axes in (accuracy, distance, share):
-        _tidy(axes, depth + (axes is accuracy))
+        _tidy(axes, depth)
+    ticks = [*accuracy.get_xticks(), depth]
+    accuracy.set_xticks(ticks, [*map(str, map(int, ticks[:-1])), "none"])
     if proposal:
         _mark(accuracy, proposal)
     figure.suptitle(title, fontsize=11, color=_INK)
@@ -77,6 +76,7 @@ def _line(
 def _tidy(axes: "Axes", count: int) -> None:
     step = max(1, round(count / 9))
     axes.set_xticks(range(0, count, step))
+    axes.set_xlim(-0.4, None)
     axes.tick_params(labelsize=8, colors=_INK)
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)

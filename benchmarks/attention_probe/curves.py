@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from attention_refine.answering import load_model  # noqa: E402
 from attention_refine.probe import probe, write_probe  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
+from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -33,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(arguments.model or str(weights_path("llava")), "cpu")
+    remember_pictures(model)
     with tempfile.TemporaryDirectory() as folder:
         questions, _ = make_questions(Path(folder), arguments.questions, arguments.seed)
         found = probe(model, processor, "table", questions, Path(folder), batch_size=50, max_new_tokens=12)

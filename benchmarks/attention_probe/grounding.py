@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--model", help="left out: the tiny world's")
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=HERE)
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of proposal.json, and for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(arguments.model or str(weights_path("llava")), "cpu")
@@ -54,7 +54,7 @@ def main() -> None:
     by_layer = shares(attention, asked)
     rows = []
     for layers in ("proposed", "preset"):
-        config = layer_config(layers, model)
+        config = layer_config(layers, model, arguments.output)
         maps = {"IA": contrast(attention, config), "post layer": attention[:, config.post_layer]}
         maps["candidate chosen"] = chosen(attention, config)
         rows += [{"layers": layers} | row for row in described(maps, asked, other)]

@@ -27,12 +27,12 @@ from attention_refine.vqa_metrics import exact_match  # noqa: E402
 from attention_refine.vqa_rows import VQARow  # noqa: E402
 from attention_refine.vqa_table import score_table  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
+from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 
-RESULTS = Path(__file__).with_name("modes.csv")
-PROPOSAL = Path(__file__).with_name("proposal.json")
-RHO, LAM = (0.2, 0.5, 0.8), (0.5, 0.1, 0.0)
+HERE = Path(__file__).parent
+RHO, LAM = (0.2, 0.5, 0.8), (0.1, 0.0)
 COLUMNS = (
     "pictures", "noise", "layers", "post", "candidates", "review", "mode", "rho", "lam", "questions", "score", "low",
     "high", "gain", "gain_low", "gain_high", "mended", "broken",
@@ -47,10 +47,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2, help="another than that of curves.py, which chose the layers")
     parser.add_argument("--noise", type=float, default=0.3, help="of the noisy pictures")
     parser.add_argument("--layers", nargs="+", choices=("proposed", "preset"), default=["proposed", "preset"])
+    parser.add_argument("--output", type=Path, default=HERE, help="folder of proposal.json, and for modes.csv")
     parser.add_argument("--pictures", nargs="+", choices=("clean", "noisy"), default=["clean", "noisy"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(arguments.model or str(weights_path("llava")), "cpu")
+    remember_pictures(model)
+    results = arguments.output / "modes.csv"
     for pictures in arguments.pictures:
         noise = arguments.noise if pictures == "noisy" else 0.0
         with tempfile.TemporaryDirectory() as folder:
@@ -60,19 +63,20 @@ def main() -> None:
             inputs = [answerer.inputs(batch) for batch in batches(questions, 50)]
         for layers in arguments.layers:
             common = {"pictures": pictures, "noise": noise, "layers": layers}
-            rows = [common | row for row in measure(answerer, inputs, questions, layer_config(layers, model))]
-            kept = [row for row in read_rows(RESULTS) if (row["pictures"], row["layers"]) != (pictures, layers)]
-            write_rows(RESULTS, COLUMNS, [*kept, *rows])
+            config = layer_config(layers, model, arguments.output)
+            rows = [common | row for row in measure(answerer, inputs, questions, config)]
+            kept = [row for row in read_rows(results) if (row["pictures"], row["layers"]) != (pictures, layers)]
+            write_rows(results, COLUMNS, [*kept, *rows])
             for row in rows:
                 print({name: row[name] for name in COLUMNS if name in row}, flush=True)
 
 
-def layer_config(layers: str, model: Any) -> ContrastiveAttentionConfig:
-    """The configuration with the layers proposed by curves.py, or with the preset of the model's depth."""
+def layer_config(layers: str, model: Any, folder: Path) -> ContrastiveAttentionConfig:
+    """With the layers that curves.py proposed, in `folder`, or with the preset of the model's depth."""
     depth = len(find_decoder(model).layers)
     if layers == "preset":
         return ContrastiveAttentionConfig.for_depth(depth)
-    proposal = json.loads(PROPOSAL.read_text(encoding="utf-8"))
+    proposal = json.loads((folder / "proposal.json").read_text(encoding="utf-8"))
     del proposal["reasons"]
     return ContrastiveAttentionConfig.for_depth(depth, **proposal)
 

@@ -8,6 +8,8 @@ from attention_refine.config import ContrastiveAttentionConfig
 from attention_refine.contrast import quantile_mask
 from benchmarks.attention_probe.asked import make_questions
 from benchmarks.attention_probe.grounding import ask_about_one_of_two, contrast, coverage, described, shares
+from benchmarks.attention_probe.vision_memory import remember_pictures
+from tests.attention_refine.conftest import build_llava
 from tinyworld.scenes import Kind, SceneObject, render
 
 
@@ -53,3 +55,18 @@ def test_questions_are_the_same_at_any_noise_and_have_right_answers(tmp_path):
         assert asked.kind.colour != other.kind.colour and asked.kind.shape != other.kind.shape
         assert asked.kind.shape in question.text or asked.kind.colour in question.text
         assert other.kind.shape not in question.text and other.kind.colour not in question.text
+
+
+def test_pictures_remembered_by_content_give_the_same_features():
+    model = build_llava()
+    pictures = [torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    with torch.no_grad():
+        expected = [model.get_image_features(p).pooler_output for p in pictures]
+        ran = []
+        model.model.vision_tower.embeddings.register_forward_hook(lambda *_: ran.append(1))
+        remember_pictures(model)
+        for _ in range(3):
+            for p, features in zip(pictures, expected, strict=True):
+                found = model.get_image_features(p.clone()).pooler_output
+                assert all(torch.equal(a, b) for a, b in zip(found, features, strict=True))
+    assert len(ran) == 2

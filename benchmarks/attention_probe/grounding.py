@@ -32,8 +32,10 @@ from tinyworld import weights_path  # noqa: E402
 from tinyworld.scenes import SIZE, SceneObject, shape_distance  # noqa: E402
 
 HERE = Path(__file__).parent
-COLUMNS = ("layers", "map", "questions", "object", "object_low", "object_high", "other", "ground", "lift",
-           "over_post", "over_post_low", "over_post_high")  # fmt: skip
+COLUMNS = (
+    "layers", "map", "questions", "object", "object_low", "object_high", "other", "ground", "lift", "over_other",
+    "over_other_low", "over_other_high", "over_post", "over_post_low", "over_post_high",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -136,18 +138,25 @@ def described(maps: dict[str, np.ndarray], asked: np.ndarray, other: np.ndarray)
     rows = []
     for name, values in maps.items():
         on_object, on_other = 100 * shares(values, asked), 100 * shares(values, other)
-        low, high = np.quantile(image_bootstrap(on_object[:, None], names), (0.025, 0.975))
+        low, high = _interval(on_object, names)
         row = {
             "map": name, "questions": len(asked), "object": on_object.mean(), "object_low": low, "object_high": high,
             "other": on_other.mean(), "ground": 100 - on_object.mean() - on_other.mean(),
             "lift": on_object.mean() / (100 * area),
         }  # fmt: skip
+        gaps = {"over_other": on_object - on_other}
         if name == "IA":
-            gap = on_object - 100 * shares(maps["post layer"], asked)
-            low, high = np.quantile(image_bootstrap(gap[:, None], names), (0.025, 0.975))
-            row |= {"over_post": gap.mean(), "over_post_low": low, "over_post_high": high}
+            gaps["over_post"] = on_object - 100 * shares(maps["post layer"], asked)
+        for gap, values in gaps.items():
+            low, high = _interval(values, names)
+            row |= {gap: values.mean(), f"{gap}_low": low, f"{gap}_high": high}
         rows.append({key: float(v) if isinstance(v, np.floating) else v for key, v in row.items()})
     return rows
+
+
+def _interval(values: np.ndarray, names: list[str]) -> tuple[float, float]:
+    low, high = np.quantile(image_bootstrap(values[:, None], names), (0.025, 0.975))
+    return float(low), float(high)
 
 
 def draw(by_layer: np.ndarray, rows: list[dict], area: float, path: Path) -> None:

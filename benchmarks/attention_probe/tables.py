@@ -41,9 +41,8 @@ def modes_table(pictures: str, layers: str, rows: list[dict[str, str]]) -> str:
 
 def grounding_table(rows: list[dict[str, str]]) -> str:
     """Shares in percent: on the asked-for object, on the other one, and the paired differences in points."""
-    lines = [
-        "| map | on the asked-for object, % | on the other, % | asked − other | IA − post layer |", "|---|---|---|---|---|"
-    ]  # fmt: skip
+    heads = ("map", "on the asked-for object, %", "on the other, %", "asked − other", "IA − post layer")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:
         name = row["map"] if row["layers"] == "each" else f"{row['map']} ({row['layers']} layers)"
         share = f"{_number(row['object'])} ({_number(row['object_low'])} to {_number(row['object_high'])})"

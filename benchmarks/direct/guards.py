@@ -2,8 +2,8 @@
 
 python -m benchmarks.direct.guards --seeds 2 3
 
-The pushed run is the packaged recipe without its view and with three times its learning rate, held constant. Each guard
-is added to it alone. Judged on held-out prompts at the guidance that was trained with.
+The pushed run is the packaged recipe without its view and with its learning rate held constant. Each guard is added to
+it alone. Judged on held-out prompts at the guidance that was trained with.
 """
 
 import argparse
@@ -17,9 +17,7 @@ from rl.lora import scaled_lora
 
 RESULTS = Path(__file__).with_name("guards.csv")
 COLUMNS = ("guard", "seed", "epoch", "reward_queries", "train_seconds", "reward", "oracle")
-PUSHED = [
-    "--reward_augmentation", "0", "--train_learning_rate", "1e-2", "--lr_schedule", "constant", "--save_freq", "10"
-]  # fmt: skip
+PUSHED = ["--reward_augmentation", "0", "--lr_schedule", "constant", "--save_freq", "14"]
 ENSEMBLE = ["hyperalign:tinyworld:hyperalign=1.0", "benchmarks.direct.cosine_reward:cosine_reward=1.0"]
 GUARDS = {
     "none": [],

@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--name", default="default", help="names the settings after -- in the table")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--save-freq", default="10", help="epochs between two points of a direct method")
+    parser.add_argument("--save-freq", default="14", help="epochs between two points of a direct method")
     parser.add_argument("--curves", type=Path, default=CURVES, help="the table to add to")
     parser.add_argument("overrides", nargs="*", help="after --: flags of the trainer")
     arguments = parser.parse_args()

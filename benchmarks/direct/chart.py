@@ -20,8 +20,10 @@ PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "ddpo-or-dir
 COLOURS = dict(zip(METHODS, ("#222222", "#c8372d", "#2f6fd0", "#e07b00", "#8a4fbf", "#2f9e62", "#b08900"), strict=True))
 AXES = (
     ("reward_queries", "pictures scored (log)"), ("unet_evaluations", "UNet evaluations, forward (log)"),
-    ("train_seconds", "seconds of training, one CPU core (log)"),
+    ("train_seconds", "seconds of training, one CPU core (log; DDPO: seeds 5 and 6)"),
 )  # fmt: skip
+# Other DDPO runs shared their core with other work: two to three times the seconds.
+UNDISTURBED = {"ddpo": ("5", "6")}
 
 
 def main() -> None:
@@ -34,7 +36,10 @@ def main() -> None:
     figure, axes = plt.subplots(2, 2, figsize=(11.5, 8.2), constrained_layout=True)
     for axis, (column, title) in zip(axes.flat, AXES, strict=False):
         for method in methods:
-            x, middle, low, high = band(curves[method], column, "oracle")
+            runs = curves[method]
+            if column == "train_seconds":
+                runs = {seed: runs[seed] for seed in UNDISTURBED.get(method, runs)}
+            x, middle, low, high = band(runs, column, "oracle")
             seeds = len(curves[method])
             label = f"{method}, {seeds} seed{'s' if seeds > 1 else ''}"
             axis.plot(x, middle, color=COLOURS[method], label=label, linewidth=1.8)

@@ -106,11 +106,10 @@ class ContrastiveAttention(AttentionCapture):
     def extra_hooks(self) -> list[Callable[[], Any]]:
         """The scaling of the two modes that act on hidden states."""
         layer = self.decoder.layers[self.config.review_layer]
-        if self.config.mode == "residual":
-            return [layer.register_forward_pre_hook(self._scale_input, with_kwargs=True).remove]
-        if self.config.mode == "post_norm":
-            return [layer.input_layernorm.register_forward_hook(self._scale_output).remove]
-        return []
+        # What the attention is given is what the norm before it gives. A hook on the norm's own output would be lost
+        # under torch.compile (2.14), which drops what a forward hook returns after a graph break.
+        scaled = {"residual": layer, "post_norm": layer.self_attn}.get(self.config.mode)
+        return [scaled.register_forward_pre_hook(self._scale_input, with_kwargs=True).remove] if scaled else []
 
     @property
     def records(self) -> list[ContrastRecord]:
@@ -140,7 +139,6 @@ class ContrastiveAttention(AttentionCapture):
         else:
             prefill.outcome["scale"] = torch.where(masked, config.lam, 1.0)
 
-    @torch.compiler.disable
     def _scaled(self, hidden: Tensor) -> Tensor | None:
         """The prompt's hidden states (B, S or more, D) scaled; None at a decode step."""
         step = self.step
@@ -151,14 +149,12 @@ class ContrastiveAttention(AttentionCapture):
         scale = torch.nn.functional.pad(scale, (0, new), value=1.0)
         return hidden * scale.to(hidden)[..., None]
 
+    @torch.compiler.disable
     def _scale_input(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         hidden = self._scaled(args[0] if args else kwargs["hidden_states"])
         if hidden is None:
             return None
         return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})
-
-    def _scale_output(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
-        return self._scaled(output)
 
     def _record(self, last: dict[str, Any], sample: int) -> ContrastRecord:
         prompt: PromptTokens = last["prompt"]

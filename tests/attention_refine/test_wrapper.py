@@ -362,7 +362,7 @@ def test_the_bare_model_is_back_after_an_exception_and_after_use(llava, inputs, 
     again = llava.generate(**inputs, **SCORES)
     assert torch.equal(torch.stack(again.logits, 1), bare[0])
     review = llava.model.language_model.layers[REVIEW]
-    assert not review._forward_pre_hooks and not review.input_layernorm._forward_hooks
+    assert not review._forward_pre_hooks and not review.self_attn._forward_pre_hooks
 
 
 def test_the_permanent_form(llava, inputs, bare):

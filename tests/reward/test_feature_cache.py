@@ -114,7 +114,7 @@ def test_another_tokenizer_is_another_text(backbone, paths, tmp_path, monkeypatc
     monkeypatch.setattr(
         backbone.tokenizer, "open_clip_tokenizer", lambda texts: tokenizer(["a blue circle"] * len(texts))
     )
-    monkeypatch.setattr(backbone.tokenizer, "_full_ids", lambda prompt: None)
+    monkeypatch.setattr(backbone.tokenizer, "_full_ids", lambda prompts: [None] * len(prompts))
     backbone.clear_cache()
     assert not torch.allclose(features(backbone, [], ["a red circle"], tmp_path / "cache")[1], before, atol=1e-3)
 

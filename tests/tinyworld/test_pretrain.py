@@ -17,6 +17,7 @@ SHORT = {
     "_RATED": 40,
     "_RATED_SCENES": 60,
     "_MEASURED": 40,
+    "_ASKED": 8,
     "heldout_prompts": lambda: ["a red ring", "a blue square"],
     "train_prompts": lambda: ["a red ring", "a blue square"],
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy, normalize
 from transformers import (
     CLIPImageProcessor,
@@ -75,8 +75,9 @@ def build_llava_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
+    # not Strip, which panics on an answer without a word
     backend.decoder = decoders.Sequence(
-        [decoders.Replace("</w>", "Ġ"), decoders.ByteLevel(), decoders.Strip(" ", 0, 1)]
+        [decoders.Replace("</w>", "Ġ"), decoders.ByteLevel(), decoders.Replace(Regex(" $"), "")]
     )
     backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
     tokenizer = PreTrainedTokenizerFast(

@@ -47,6 +47,12 @@ def test_a_word_is_a_token_and_any_text_comes_back():
     assert tokenizer.decode(ids, skip_special_tokens=True) == odd
 
 
+def test_an_answer_without_a_word_is_empty(shipped):
+    for tokenizer in (build_llava_tokenizer(), shipped[1].tokenizer):
+        assert tokenizer.decode([], skip_special_tokens=True) == ""
+        assert tokenizer.decode([tokenizer.eos_token_id], skip_special_tokens=True) == ""
+
+
 def test_the_vocabulary_is_the_same_in_every_process():
     """The library's own BPE trainer gives other numbers from run to run: weights and tokenizer would part."""
     code = "from tinyworld.llava import build_llava_tokenizer as t; print(sorted(t().get_vocab().items()))"

@@ -44,7 +44,7 @@ from tinyworld.stable_diffusion import (
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
-STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 2200}
+STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 STAGES += ("llava_eyes", "llava_words", "llava", "llava_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)

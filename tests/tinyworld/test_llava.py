@@ -122,8 +122,12 @@ def test_captions_of_held_out_scenes_tell_their_facts(measured):
     assert measured["caption: facts told"]["right"] >= 0.9
 
 
-# Whole prompts, things and relations are not here: these yes/no answers are little better than chance (PROVENANCE.md).
-@pytest.mark.parametrize("kind, least", [("count", 0.7), ("attribute", 0.85), ("number", 0.78), ("neighbour", 0.9)])
+# What PROVENANCE.md says, with the noise of 150.
+@pytest.mark.parametrize(
+    "kind, least",
+    [("whole", 0.7), ("thing", 0.9), ("count", 0.75), ("relation", 0.75), ("attribute", 0.88), ("number", 0.8),
+     ("neighbour", 0.92)],
+)  # fmt: skip
 def test_answers_about_held_out_scenes_are_right(measured, kind, least):
     row = measured[f"question: {kind}"]
     assert row["count"] == 150

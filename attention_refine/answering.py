@@ -90,24 +90,3 @@ def batches(questions: Sequence[VQAQuestion], size: int) -> Iterator[Sequence[VQ
         raise ValueError(f"Expected a batch size of at least 1, got {size}.")
     for start in range(0, len(questions), size):
         yield questions[start : start + size]
-
-
-def load_model(source: str, device: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-    """(model, processor) of a folder or hub id, with SDPA attention; safetensors only.
-
-    Args:
-        source: folder or hub id.
-        device: None: a GPU where there is one.
-        dtype: None: float32 on a CPU, elsewhere as the weights were saved.
-
-    Raises:
-        OSError: no such folder or id, or no safetensors in it.
-    """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.float32 if device.type == "cpu" else "auto")
-    model = AutoModelForImageTextToText.from_pretrained(
-        source, dtype=dtype, use_safetensors=True, attn_implementation="sdpa"
-    )
-    return model.to(device), AutoProcessor.from_pretrained(source)

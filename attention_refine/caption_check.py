@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from attention_refine.captioner import Captioner, load_captioner
+from attention_refine.captioner import Captioner
 from attention_refine.facts import coverage, covered, prompt_facts
+from attention_refine.model_loading import load_model
 from attention_refine.questions import Question, Questions, ask, make_questions, share_of_yes
 
 QUESTION = "Does the picture show {}?"
@@ -118,8 +119,8 @@ class CaptionCheck:
 
     @classmethod
     def from_pretrained(cls, source: str, device: Any = None, dtype: Any = None, **options: Any) -> "CaptionCheck":
-        """A check with the captioner of a folder or hub id; see `load_captioner`, and the class for options."""
-        return cls(*load_captioner(source, device, dtype), **options)
+        """A check with the captioner of a folder or hub id; see `load_model`, and the class for options."""
+        return cls(*load_model(source, device, dtype), **options)
 
     def check(
         self,

@@ -31,7 +31,7 @@ class Captioner:
         ValueError: the tokenizer has no single token for yes, or none for no.
 
     Example:
-        >>> captioner = Captioner(*load_captioner("llava-hf/llava-1.5-7b-hf"))  # doctest: +SKIP
+        >>> captioner = Captioner(*load_model("llava-hf/llava-1.5-7b-hf"))  # doctest: +SKIP
         >>> captioner.captions([Image.open("ring.png")], "Describe the picture.")  # doctest: +SKIP
         ['a red ring']
     """
@@ -122,26 +122,6 @@ class Captioner:
             return self.model.generate(
                 **inputs, max_new_tokens=new_tokens, pad_token_id=self._tokenizer.pad_token_id, **greedy, **options
             )
-
-
-def load_captioner(source: str, device: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-    """(model, processor) of a folder or hub id; safetensors only.
-
-    Args:
-        source: folder or hub id.
-        device: None: a GPU where there is one.
-        dtype: None: float32 on a CPU, elsewhere as the weights were saved.
-
-    Raises:
-        OSError: no such folder or id, or no safetensors in it.
-    """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else "auto"
-    model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, use_safetensors=True)
-    return model.to(device), AutoProcessor.from_pretrained(source)
 
 
 def answer_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -121,7 +121,7 @@ def _rows(arguments: argparse.Namespace):
 
 def _check(arguments: argparse.Namespace):
     from attention_refine.caption_check import CaptionCheck
-    from attention_refine.captioner import load_captioner
+    from attention_refine.model_loading import load_model
 
     source = arguments.model
     if source is None:
@@ -130,7 +130,7 @@ def _check(arguments: argparse.Namespace):
 
         print(f"{_NAME}: no --model given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
         source = str(weights_path("llava"))
-    model, processor = load_captioner(source, arguments.device)
+    model, processor = load_model(source, arguments.device)
     options = {"question": arguments.question, "instruction": arguments.instruction}
     options = {name: text for name, text in options.items() if text is not None}
     if arguments.contrastive:

@@ -178,8 +178,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from attention_refine.answering import load_model
     from attention_refine.decoder import find_decoder
+    from attention_refine.model_loading import load_model
 
     model, processor = load_model(arguments.model, arguments.device)
     total = len(questions) * (len(find_decoder(model).layers) + 1)

@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     questions = load_questions(arguments.dataset, arguments.data, arguments.split, arguments.limit)
 
-    from attention_refine.answering import load_model
     from attention_refine.decoder import find_decoder
+    from attention_refine.model_loading import load_model
 
     processes, device = Processes.start()
     model, processor = load_model(arguments.model, arguments.device or device)

@@ -15,7 +15,7 @@ import torch
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from attention_refine.answering import load_model  # noqa: E402
+from attention_refine.model_loading import load_model  # noqa: E402
 from attention_refine.probe import probe, write_probe  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
 from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402

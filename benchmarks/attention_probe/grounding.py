@@ -19,9 +19,10 @@ import torch
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from attention_refine.answering import Answerer, batches, load_model  # noqa: E402
+from attention_refine.answering import Answerer, batches  # noqa: E402
 from attention_refine.capture import AttentionCapture  # noqa: E402
 from attention_refine.contrast import hellinger, image_attention  # noqa: E402
+from attention_refine.model_loading import load_model  # noqa: E402
 from attention_refine.vqa_layouts import VQAQuestion  # noqa: E402
 from attention_refine.vqa_table import image_bootstrap  # noqa: E402
 from benchmarks.attention_probe.asked import held_out_scene, save  # noqa: E402

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
 from attention_refine.caption_check import to_pictures  # noqa: E402
-from attention_refine.captioner import load_captioner  # noqa: E402
 from attention_refine.facts import coverage  # noqa: E402
+from attention_refine.model_loading import load_model  # noqa: E402
 from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward.correlations import bootstrap_draws, interval  # noqa: E402
@@ -66,7 +66,7 @@ def main() -> None:
     if arguments.model == "perfect":
         report(perfect_check(), scenes, arguments.seed, {"captioner": "perfect", "attention": "off"})
         return
-    model, processor = load_captioner(arguments.model or str(weights_path("llava")), device="cpu")
+    model, processor = load_model(arguments.model or str(weights_path("llava")), device="cpu")
     for mode in arguments.contrastive:
         config = None
         if mode != "off":

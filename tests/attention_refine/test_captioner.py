@@ -2,7 +2,8 @@ import pytest
 import torch
 from PIL import Image
 
-from attention_refine.captioner import Captioner, answer_tokens, load_captioner
+from attention_refine.captioner import Captioner, answer_tokens
+from attention_refine.model_loading import load_model
 from tests.attention_refine.tiny_captioner import (
     WORDS,
     build_llava,
@@ -102,9 +103,9 @@ def test_what_is_wrong_is_said(captioner, pictures):
 
 
 def test_saved_and_loaded(captioner, pictures, tmp_path):
-    again = Captioner(*load_captioner(str(save_tiny_captioner(tmp_path)), device="cpu"))
+    again = Captioner(*load_model(str(save_tiny_captioner(tmp_path)), device="cpu"))
     assert torch.equal(again.yes_probability(pictures[:1], QUESTIONS[:1]),
                        captioner.yes_probability(pictures[:1], QUESTIONS[:1]))  # fmt: skip
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(OSError, match=r"model\.safetensors"):
-        load_captioner(str(tmp_path))
+        load_model(str(tmp_path))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from attention_refine.answering import Answerer, load_model
+from attention_refine.answering import Answerer
 from attention_refine.attention_shift import AttentionShift, measure_shift
 from attention_refine.layer_proposal import LayerProposal
+from attention_refine.model_loading import load_model
 from attention_refine.probe import Probe, main, probe, write_probe
 from attention_refine.vqa_layouts import VQAQuestion, load_questions
 from tests.attention_refine.conftest import IMAGE

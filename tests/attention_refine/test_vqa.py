@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from attention_refine.answering import Answerer, load_model
+from attention_refine.answering import Answerer
 from attention_refine.config import ContrastiveAttentionConfig
+from attention_refine.model_loading import load_model
 from attention_refine.vqa import evaluate, main
 from attention_refine.vqa_layouts import load_questions
 from attention_refine.vqa_predictions import model_digest, predict

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from tinyworld.llava_batches import Packer, answer_loss, sample_scenes, single_objects, tired
+from tinyworld.llava_batches import YES_NO_PLAN, Packer, answer_loss, sample_scenes, single_objects, tired
 from tinyworld.questions import CAPTION_QUESTION, NUMBERS, WHOLE_QUESTION
 from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE
 from tinyworld.stable_diffusion import edit_json
@@ -226,22 +226,24 @@ def patch_loss(model, features: torch.Tensor, colours: torch.Tensor, shapes: tor
 
 
 def train_llava(
-    model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, words: bool = False
+    model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, stage: str = "llava"
 ) -> float:
     """Trains all of it to give the answers, on scenes of the seen split; returns minutes spent.
 
     A picture is read once for all of its questions, see `tinyworld.llava_batches.Packer`.
 
     Args:
-        words: show single objects only, of which words are learned soonest.
+        stage: "llava_words" shows single objects only, of which words are learned soonest; "llava" all scenes;
+            "llava_yes_no" asks mostly for yes or no.
     """
-    batch = 16
+    batch, words = 16, stage == "llava_words"
+    plan = YES_NO_PLAN if stage == "llava_yes_no" else None
     packer = Packer(build_llava_processor())
     model.set_attn_implementation("eager")  # with a mask, a quarter faster than SDPA's backward pass on a CPU
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
         scenes = single_objects(rng, batch) if words else sample_scenes(rng, batch)
-        packed = packer.pack([scenes.questions(index, rng) for index in range(batch)], rng)
+        packed = packer.pack([scenes.questions(index, rng, plan) for index in range(batch)], rng)
         pixel_values = to_pixel_values(tired(scenes.pictures, rng, vae))
         with torch.autocast("cpu", torch.bfloat16):
             loss, features = answer_loss(model, pixel_values, packed)
@@ -250,7 +252,7 @@ def train_llava(
         return loss + patch_loss(model, features.float().view(batch, -1, _WIDTH), colours, shapes)
 
     return train_stage(
-        "llava_words" if words else "llava", model, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3,
+        stage, model, loss_of_step, work_dir=work_dir, steps=steps, learning_rate=1.5e-3,
         seed=seed, average=0.99 if words else 0.995, checkpoint_every=50, report=lambda: "",
     )  # fmt: skip
 

@@ -27,6 +27,8 @@ from tinyworld.scenes import (
 )
 
 _PLAN = ["caption", "whole", "whole", "relation", "relation", "thing", "count", "attribute", "number", "neighbour"]
+# Whether something is true of a picture is learned last, and long after what is in it.
+YES_NO_PLAN = [*_PLAN, "whole", "whole", "relation", "relation", "count"]
 _FREE = 0.2  # share of scenes that no prompt of the grammar need tell: nothing, two alike and another, three ...
 _LATENT_NOISE = 0.35  # of the latents' standard deviation, at most
 _FORGOTTEN = 0.25  # share of its own words that the model does not get to read while it learns to go on
@@ -40,8 +42,8 @@ class Scenes:
     objects: list[list[SceneObject]]
     pictures: torch.Tensor
 
-    def questions(self, index: int, rng: np.random.Generator) -> list[Question]:
-        return ask_all(_PLAN, self.objects[index], rng)
+    def questions(self, index: int, rng: np.random.Generator, plan: list[str] | None = None) -> list[Question]:
+        return ask_all(plan or _PLAN, self.objects[index], rng)
 
     def patch_labels(self, patch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of the object at each patch: colour and shape, 0 for none, both (B, P) of int64 with P = (48 / patch)^2, and

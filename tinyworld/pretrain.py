@@ -44,9 +44,9 @@ from tinyworld.stable_diffusion import (
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
-STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600}
+STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600, "llava_yes_no": 4000}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
-STAGES += ("llava_eyes", "llava_words", "llava", "llava_measure")
+STAGES += ("llava_eyes", "llava_words", "llava", "llava_yes_no", "llava_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
 _POOL = 60_000  # scenes that the denoiser sees
 _RATED = 9_216  # generated pictures that the made-up rater scores
@@ -162,7 +162,7 @@ class Pretraining:
 
     def llava_words(self) -> float:
         model = self._captioner("llava_eyes")
-        minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava_words"], SEED, words=True)
+        minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava_words"], SEED, "llava_words")
         model.save_pretrained(self.work / "llava_words")
         return minutes
 
@@ -170,6 +170,12 @@ class Pretraining:
         """The captioner; of the other models it only meets the autoencoder, through which it sees some pictures."""
         model = self._captioner("llava_words")
         minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava"], SEED)
+        model.save_pretrained(self.work / "llava")
+        return minutes
+
+    def llava_yes_no(self) -> float:
+        model = self._captioner("llava")
+        minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava_yes_no"], SEED + 1, "llava_yes_no")
         save_llava(model, self.weights / "llava")
         return minutes
 
@@ -179,7 +185,7 @@ class Pretraining:
         model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
         processor = AutoProcessor.from_pretrained(folder)
         self.note("llava", {k: measure_llava(model, processor, _ASKED, k == "held_out", 99) for k in _SPLITS})
-        self.note("llava_steps", {key: STEPS[key] for key in ("llava_eyes", "llava_words", "llava")})
+        self.note("llava_steps", {key: STEPS[key] for key in STEPS if key.startswith("llava")})
         write_llava_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
 
     def _captioner(self, stage: str) -> LlavaForConditionalGeneration:

@@ -71,7 +71,7 @@ def write_llava_provenance(notes: dict, path: Path) -> None:
         "Trained from nothing, CPU only, seed 0, on scenes of the seen split, some of them worn or passed through the",
         "autoencoder above; no generated picture, no reward and no other model was used:",
         "",
-        "    python -m tinyworld.pretrain --stages llava_eyes llava llava_measure",
+        "    python -m tinyworld.pretrain --stages llava_eyes llava_words llava llava_yes_no llava_measure",
         "",
         *notes.get("llava_remarks", []),
         *_table(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reward.backbone_loading import load_open_clip
 from reward.preprocess import ImageTransform
+from reward.text_features import encode_text, stops_at_the_end
 from reward.tokenization import Tokenizer
 
 CACHE_SIZE = 4096
@@ -61,6 +62,7 @@ class Backbone(nn.Module):
         self.preprocess_config = loaded.preprocess_config
         self.transform = ImageTransform.from_open_clip(loaded.preprocess_config)
         self.tokenizer = Tokenizer(loaded.tokenizer)
+        self._stops_at_the_end = stops_at_the_end(self.model)
         self.fine_tuned = False
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         # flow_grpo and ddpo-pytorch call rewards from a thread pool
@@ -154,4 +156,4 @@ class Backbone(nn.Module):
             )
         # cached features must not depend on whether the first caller ran under autocast
         with torch.autocast(self.device.type, enabled=False):
-            return self.model.encode_text(tokens.to(self.device))
+            return encode_text(self.model, tokens, self._stops_at_the_end)

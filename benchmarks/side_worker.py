@@ -1,8 +1,9 @@
-"""One side of a comparison, alive and waiting: a line on stdin is an epoch, a line of JSON on stdout its cost.
+"""One side of a comparison, alive and waiting: a line of JSON on stdin is an epoch, one on stdout its cost.
 
 python -m benchmarks.side_worker MODULE:CLASS SETTINGS_AS_JSON
 
-The class is made of the settings; its `run_epoch` returns a record. Started by `benchmarks.sides`.
+The class is made of the settings; its `run_epoch`, called with what the line says, returns a record. Started by
+`benchmarks.sides`.
 """
 
 import importlib
@@ -37,10 +38,10 @@ def main(target: str, settings: dict) -> None:
         worker = getattr(importlib.import_module(module), name)(settings)
         ready = memory("VmRSS")
         print(json.dumps({"ready": True}), file=answers, flush=True)
-        for _ in sys.stdin:
+        for line in sys.stdin:
             reset_peak()
             before, cpu = memory("VmRSS"), time.process_time()
-            record = worker.run_epoch()
+            record = worker.run_epoch(**json.loads(line))
             record |= {"cpu_seconds": time.process_time() - cpu}
             record |= {"peak_mb": memory("VmHWM"), "rise_mb": memory("VmHWM") - before}
             record |= {"ready_mb": ready}

@@ -35,10 +35,14 @@ class Side:
         )  # fmt: skip
         self.error = self._answer().get("error", "")
 
-    def epoch(self) -> dict:
-        """One epoch's record; a side that failed answers with its error only."""
+    def epoch(self, condition: dict | None = None) -> dict:
+        """One epoch's record; a side that failed answers with its error only.
+
+        Args:
+            condition: keyword arguments of `run_epoch`.
+        """
         if not self.error:
-            self.process.stdin.write("epoch\n")
+            self.process.stdin.write(f"{json.dumps(condition or {})}\n")
             self.process.stdin.flush()
             record = self._answer()
             self.error = record.get("error", "")

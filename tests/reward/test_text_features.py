@@ -9,6 +9,7 @@ from reward.text_features import encode_text, stops_at_the_end
 CONTEXT, VOCABULARY = 77, 50
 START, END = VOCABULARY - 2, VOCABULARY - 1
 PAD = 0
+TOWERS = [{}, {"pool_type": "eos", "eos_id": END}, {"proj_bias": True}, {"proj_type": "none", "width": 8}]
 
 
 def tower(context=CONTEXT, **text) -> open_clip.CLIP:
@@ -31,7 +32,7 @@ def prompts(lengths, seed=0, context=CONTEXT):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("text", [{}, {"pool_type": "eos", "eos_id": END}, {"proj_bias": True}, {"proj_type": "none", "width": 8}])
+@pytest.mark.parametrize("text", TOWERS)
 def test_features_are_those_of_the_whole_context(text, seed):
     model = tower(**text)
     lengths = torch.randint(2, CONTEXT + 1, (9,), generator=torch.Generator().manual_seed(seed)).tolist()

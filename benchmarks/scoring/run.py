@@ -118,7 +118,8 @@ def write_pictures(folder: Path, count: int, size: int) -> None:
 def table(rows: list[dict], backbone: str) -> str:
     """Markdown: ours in milliseconds a call, and how many times our throughput is theirs'."""
     others = [side for side in SCORERS if side != "HyperAlignReward"]
-    heads = ["call", "batch", "pictures", "prompts", "ours, ms", *(f"over {side}" for side in others), "peak, MB"]
+    heads = ["call", "batch", "pictures", "prompts", "ours, ms", "above open_clip, ms"]
+    heads += [*(f"over {side}" for side in others), "peak, MB"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for labels in dict.fromkeys(tuple(row[key] for key in LABELS) for row in rows):
         if labels[0] != backbone:
@@ -131,9 +132,13 @@ def table(rows: list[dict], backbone: str) -> str:
         peaks = [_by_repeat(own, side, "peak_mb") for side in ("HyperAlignReward", "open_clip")]
         peak = " / ".join(f"{median(p.values()):.0f}" if p else "-" for p in peaks)
         ours = median(times["HyperAlignReward"].values()) * 1000
+        bare = times["open_clip"]
+        both = [seconds - bare[repeat] for repeat, seconds in times["HyperAlignReward"].items() if repeat in bare]
+        above = f"{1000 * median(both):+.2f}" if both else "-"
         _, mode, inputs, prompts, batch = labels
         told = {"no_grad": "no gradient", "forward": "forward, recorded", "step": "with gradient"}[mode]
-        lines.append(f"| {told} | {batch} | {inputs} | {prompts} | {ours:.4g} | {' | '.join(ratios)} | {peak} |")
+        cells = [told, batch, inputs, prompts, f"{ours:.4g}", above, *ratios, peak]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

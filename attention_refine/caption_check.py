@@ -87,6 +87,7 @@ class CaptionCheck:
         max_new_tokens: longest caption.
         question: how a whole prompt is asked for, with {} in its place.
         instruction: what the captioner is told to do when it writes the caption.
+        exactly_one: ask "exactly one ring?" for "a ring", see `make_questions`.
         contrastive: a `ContrastiveAttentionConfig` to answer and write with; None: the bare model.
 
     Example:
@@ -104,6 +105,7 @@ class CaptionCheck:
         max_new_tokens: int = 64,
         question: str = QUESTION,
         instruction: str = INSTRUCTION,
+        exactly_one: bool = False,
         contrastive: Any = None,
     ) -> None:
         ask(question, "")  # refuses a wording without a place before any work is done
@@ -116,6 +118,7 @@ class CaptionCheck:
             model, processor, batch_size=batch_size, max_new_tokens=max_new_tokens, around=around
         )
         self.question, self.instruction, self.contrastive = question, instruction, contrastive
+        self.exactly_one = exactly_one
 
     @classmethod
     def from_pretrained(cls, source: str, device: Any = None, dtype: Any = None, **options: Any) -> "CaptionCheck":
@@ -204,7 +207,8 @@ class CaptionCheck:
 
     def _questions(self, prompt: str, known: Mapping[str, Questions]) -> Questions:
         # a prompt that names nothing is asked for as a whole
-        return known.get(prompt) or make_questions(prompt) or (Question(ask(self.question, prompt)),)
+        made = known.get(prompt) or make_questions(prompt, self.exactly_one)
+        return made or (Question(ask(self.question, prompt)),)
 
 
 # Held-out metrics for a trainer's panel, each `eval_rewards: ["attention_refine.caption_check:NAME@CAPTIONER"]`.

@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--questions", type=Path, metavar="FILE",
         help="your own questions, .csv or .json in DSG's layout; made by rule for prompts that it does not have")
     add("--question", metavar="TEXT", help="how a whole prompt is asked for, with {} in its place")
+    add("--exactly-one", action="store_true", help='read "a ring" as one ring and no more, and ask for that too')
     add("--instruction", metavar="TEXT", help="what the captioner is told to do")
     add("--contrastive", metavar="MODE", choices=("residual", "post_norm", "attention_bias"),
         help="answer and caption with contrastive attention, the preset for the model's depth: residual, post_norm or "
@@ -140,8 +141,9 @@ def _check(arguments: argparse.Namespace):
         depth = len(find_decoder(model).layers)
         options["contrastive"] = ContrastiveAttentionConfig.for_depth(depth, mode=arguments.contrastive)
     return CaptionCheck(
-        model, processor, batch_size=arguments.batch_size, max_new_tokens=arguments.max_new_tokens, **options
-    )
+        model, processor, batch_size=arguments.batch_size, max_new_tokens=arguments.max_new_tokens,
+        exactly_one=arguments.exactly_one, **options,
+    )  # fmt: skip
 
 
 def _table(summary) -> str:

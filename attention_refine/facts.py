@@ -33,7 +33,7 @@ class Fact:
 def prompt_facts(prompt: str) -> tuple[Fact, ...]:
     """The facts of an English prompt, each after those that it depends on; none where it names nothing.
 
-    A number is a fact where it is said, "two" or "one"; "a" is none.
+    A number is a fact where several are said; "a" and "one" ask for at least one.
 
     Example:
         >>> [fact.text for fact in prompt_facts("two red rings")]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from attention_refine.descriptions import Thing, read_description
 from attention_refine.facts import Fact, prompt_facts
 
 Questions = tuple["Question", ...]
@@ -25,15 +26,29 @@ class Question:
     depends_on: tuple[int, ...] = ()
 
 
-def make_questions(prompt: str) -> Questions:
+def make_questions(prompt: str, exactly_one: bool = False) -> Questions:
     """One question a fact of an English prompt; none where it names nothing.
+
+    Args:
+        exactly_one: read "a ring" as one ring and no more, and ask for that too. In English "a" need not say so; the
+            prompts of a benchmark with counts mostly do.
 
     Example:
         >>> [question.text for question in make_questions("two red rings")]
         ['Is there a ring in the picture?', 'Is there a red ring in the picture?', \
 'Are there exactly two red rings in the picture?']
     """
-    return tuple(Question(_about(fact), fact.kind, fact.depends_on) for fact in prompt_facts(prompt))
+    facts = prompt_facts(prompt)
+    made = [Question(_about(fact), fact.kind, fact.depends_on) for fact in facts]
+    things = read_description(prompt).things if exactly_one else ()
+    for place, thing in enumerate(things):
+        # "a ring left of a red ring" shows two rings
+        others = (*things[:place], *things[place + 1 :])
+        if thing.number == 1 and not any(thing.is_shown_by(other) for other in others):
+            parents = tuple(i for i, fact in enumerate(facts) if _states(fact, thing))
+            phrase = thing.phrase().partition(" ")[2]  # without its article
+            made.append(Question(f"Is there exactly one {phrase} in the picture?", "number", parents))
+    return tuple(made)
 
 
 def ask(wording: str, phrase: str) -> str:
@@ -65,6 +80,10 @@ def share_of_yes(questions: Sequence[Question], yes: Sequence[float]) -> float:
         stands.append(counts and probability >= 0.5)
         total += probability if counts else 0.0
     return total / len(questions) if questions else 0.0
+
+
+def _states(fact: Fact, thing: Thing) -> bool:
+    return fact.kind in ("thing", "attribute") and fact.thing.is_shown_by(thing) and fact.thing.number == 1
 
 
 def _about(fact: Fact) -> str:

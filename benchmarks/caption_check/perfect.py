@@ -34,11 +34,11 @@ class PerfectCaptioner:
         return [caption(_read(image)) for image in images]
 
 
-def perfect_check() -> CaptionCheck:
+def perfect_check(exactly_one: bool = False) -> CaptionCheck:
     """A `CaptionCheck` with the perfect captioner."""
     check = CaptionCheck.__new__(CaptionCheck)  # its constructor takes a model, and there is none
     check.captioner, check.contrastive = PerfectCaptioner(), None
-    check.question, check.instruction = QUESTION, INSTRUCTION
+    check.question, check.instruction, check.exactly_one = QUESTION, INSTRUCTION, exactly_one
     return check
 
 
@@ -63,10 +63,13 @@ def answer(objects: Sequence[SceneObject], question: str) -> bool:
     if not whole and not fact:
         raise ValueError(f"Expected a question about the tiny world, got {question!r}.")
     text = whole[1] if whole else fact[2]
+    one = fact and fact[1] and text.startswith("one ")
+    if one and " " not in text[4:]:
+        return sum(item.kind.shape == text[4:] for item in objects) == 1
     if fact and (shape := re.fullmatch(r"an? (\w+)", text)):
         return any(item.kind.shape == shape[1] for item in objects)
-    prompt = parse_prompt(text)
-    if fact and prompt.second is None and prompt.count == 1:
+    prompt = parse_prompt(f"a {text[4:]}" if one else text)
+    if fact and not one and prompt.second is None and prompt.count == 1:
         return any(item.kind == prompt.first for item in objects)
     return all(facts_that_hold(list(objects), prompt))
 

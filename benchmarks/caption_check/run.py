@@ -22,9 +22,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
-from attention_refine.caption_check import to_pictures  # noqa: E402
+from attention_refine.caption_check import PromptCheck, to_pictures  # noqa: E402
 from attention_refine.facts import coverage  # noqa: E402
 from attention_refine.model_loading import load_model  # noqa: E402
+from attention_refine.questions import share_of_yes  # noqa: E402
 from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward.correlations import bootstrap_draws, interval  # noqa: E402
@@ -64,14 +65,15 @@ def main() -> None:
     scenes = sample_scenes(np.random.default_rng((arguments.seed, 0)), half, "seen")
     scenes += sample_scenes(np.random.default_rng((arguments.seed, 1)), arguments.pictures - half, "held-out")
     if arguments.model == "perfect":
-        report(perfect_check(), scenes, arguments.seed, {"captioner": "perfect", "attention": "off"})
+        report(perfect_check(exactly_one=True), scenes, arguments.seed, {"captioner": "perfect", "attention": "off"})
         return
     model, processor = load_model(arguments.model or str(weights_path("llava")), device="cpu")
     for mode in arguments.contrastive:
         config = None
         if mode != "off":
             config = ContrastiveAttentionConfig.for_depth(model.config.text_config.num_hidden_layers, mode=mode)
-        check = CaptionCheck(model, processor, batch_size=64, max_new_tokens=24, contrastive=config)
+        options = {"batch_size": 64, "max_new_tokens": 24, "exactly_one": True, "contrastive": config}
+        check = CaptionCheck(model, processor, **options)
         report(check, scenes, arguments.seed, {"captioner": arguments.name, "attention": mode})
 
 
@@ -134,6 +136,7 @@ def measure(check: CaptionCheck, scenes: Sequence[Scene], seed: int) -> Iterator
         for i, one, two, *control in zip(part, checks[::2], checks[1::2], strange[::2], strange[1::2], yes[::2],
                                          yes[1::2], strict=True):  # fmt: skip
             own = {name: (getattr(one.own, name), getattr(two.own, name)) for name in MEASURES}
+            own["questions_yes, a = at least one"] = (at_least_one(one.own), at_least_one(two.own))
             true, wrong, true_yes, wrong_yes = control
             shuffled = {"prompt_yes": (true_yes, wrong_yes),
                         "caption_coverage": (coverage(true, one.caption), coverage(wrong, one.caption))}  # fmt: skip
@@ -151,6 +154,12 @@ def measure(check: CaptionCheck, scenes: Sequence[Scene], seed: int) -> Iterator
                     if len(rows) > 1:
                         row = {"scenes": split, "measure": name, "prompts": prompts_of, "wrong": kind}
                         yield row | auc_row(rows)
+
+
+def at_least_one(check: PromptCheck) -> float:
+    """`questions_yes` without the questions that `exactly_one` adds."""
+    answers = [answer for answer in check.answers if "exactly one " not in answer.question]
+    return share_of_yes(answers, [answer.yes for answer in answers])
 
 
 def derangement(prompts: Sequence[str], rng: np.random.Generator) -> list[int]:

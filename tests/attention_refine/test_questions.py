@@ -24,6 +24,23 @@ def test_questions_of_a_prompt(prompt, questions):
     assert all(parent < place for place, question in enumerate(made) for parent in question.depends_on)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "asked"),
+    [
+        ("a red ring", [("Is there exactly one red ring in the picture?", (0, 1))]),
+        ("an apple left of two squares", [("Is there exactly one apple in the picture?", (0,))]),
+        ("a red ring above a blue ring", [("Is there exactly one red ring in the picture?", (0, 1)),
+                                          ("Is there exactly one blue ring in the picture?", (0, 2))]),
+        ("a ring above a red ring", [("Is there exactly one red ring in the picture?", (0, 1))]),
+        ("two rings", []), ("the king", []), ("dogs", []), ("8k", []),
+    ],
+)  # fmt: skip
+def test_one_and_no_more_is_asked_for_on_demand(prompt, asked):
+    before, made = make_questions(prompt), make_questions(prompt, exactly_one=True)
+    assert made[: len(before)] == before
+    assert made[len(before) :] == tuple(Question(text, "number", parents) for text, parents in asked)
+
+
 def test_a_wording_has_a_place_for_what_is_asked():
     assert ask("Does the picture show {}?", " a {ring}. ") == "Does the picture show a {ring}?"
     with pytest.raises(ValueError, match="in the place of what is asked for, got 'Is it so\\?'"):

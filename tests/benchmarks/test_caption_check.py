@@ -13,16 +13,18 @@ RED, BLUE = SceneObject(Kind("red", "ring"), 0.2, 0.5, 0.13), SceneObject(Kind("
 
 def test_a_perfect_captioner_tells_true_from_wrong_and_nothing_of_another_picture():
     scenes = sample_scenes(np.random.default_rng(3), 60, "held-out")
-    rows = {(r["measure"], r["prompts"], r["wrong"]): r for r in measure(perfect_check(), scenes, 0)
+    rows = {(r["measure"], r["prompts"], r["wrong"]): r for r in measure(perfect_check(exactly_one=True), scenes, 0)
             if r["scenes"] == "all"}  # fmt: skip
-    for name in ("prompt_yes", "caption_coverage"):
+    for name in ("prompt_yes", "questions_yes", "caption_coverage"):
         for kind in ("any", "colour", "shape", "number", "relation"):
             assert rows[name, "own", kind]["auc"] == 1, (name, kind)
-        assert abs(rows[name, "shuffled", "any"]["auc"] - 0.5) < 0.1
+        if (name, "shuffled", "any") in rows:
+            assert abs(rows[name, "shuffled", "any"]["auc"] - 0.5) < 0.1
+    name = "questions_yes, a = at least one"
     for kind in ("colour", "shape", "relation"):
-        assert rows["questions_yes", "own", kind]["auc"] == 1
-    # "a ring" asks for at least one: two of them are no mistake
-    assert 0.5 <= rows["questions_yes", "own", "number"]["auc"] < 1
+        assert rows[name, "own", kind]["auc"] == 1
+    # two rings are no mistake then
+    assert 0.5 <= rows[name, "own", "number"]["auc"] < 1
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,9 @@ def test_a_perfect_captioner_tells_true_from_wrong_and_nothing_of_another_pictur
         ("Is there a triangle in the picture?", False),
         ("Is there a red ring in the picture?", True),
         ("Are there exactly two red rings in the picture?", False),
+        ("Is there exactly one red ring in the picture?", True),
+        ("Is there exactly one ring in the picture?", True),
+        ("Is there exactly one green ring in the picture?", False),
         ("Is there a blue square right of a red ring in the picture?", True),
     ],
 )

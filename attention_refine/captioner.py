@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from attention_refine.asking import conversation_inputs, generate_greedily, new_texts
+
 _YES, _NO = ("yes", "Yes", "YES", " yes", " Yes"), ("no", "No", "NO", " no", " No")
-_PLAIN = "USER: {image}\n{text} ASSISTANT:"  # LLaVA-1.5's, for a processor that brings no chat template
 
 
 class Captioner:
@@ -52,8 +53,7 @@ class Captioner:
         self.model, self.processor = model.eval(), processor
         self.batch_size, self.max_new_tokens = batch_size, max_new_tokens
         self._around = around or (lambda model: contextlib.nullcontext())
-        self._tokenizer = getattr(processor, "tokenizer", processor)
-        self.yes_tokens, self.no_tokens = answer_tokens(self._tokenizer)
+        self.yes_tokens, self.no_tokens = answer_tokens(getattr(processor, "tokenizer", processor))
 
     @torch.no_grad()
     def yes_probability(self, images: Sequence[Image.Image], questions: Sequence[str]) -> Tensor:
@@ -89,10 +89,7 @@ class Captioner:
         for chosen in self._batches(len(images)):
             inputs = self._inputs([images[i] for i in chosen], [instruction] * len(chosen))
             tokens = self._generate(inputs, self.max_new_tokens)
-            if not getattr(self.model.config, "is_encoder_decoder", False):
-                tokens = tokens[:, inputs["input_ids"].shape[1] :]
-            texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-            found += [" ".join(text.split()) for text in texts]
+            found += new_texts(self.model, self.processor, inputs, tokens)
         return found
 
     def _batches(self, count: int) -> Iterator[range]:
@@ -100,28 +97,11 @@ class Captioner:
             yield range(start, min(start + self.batch_size, count))
 
     def _inputs(self, images: list[Image.Image], texts: list[str]) -> Any:
-        """The processor's batch, on the model's device; padded on the left, so that all answers begin together."""
-        with _left_padding(self._tokenizer):
-            if getattr(self.processor, "chat_template", None):
-                batch = self.processor.apply_chat_template(
-                    [_conversation(image, text) for image, text in zip(images, texts, strict=True)],
-                    add_generation_prompt=True, tokenize=True, return_dict=True,
-                    processor_kwargs={"return_tensors": "pt", "padding": True},
-                )  # fmt: skip
-            else:
-                token = getattr(self.processor, "image_token", None)
-                if token:
-                    texts = [_PLAIN.format(image=token, text=text) for text in texts]
-                batch = self.processor(images=images, text=texts, return_tensors="pt", padding=True)
-        return batch.to(self.model.device, self.model.dtype)
+        return conversation_inputs(self.model, self.processor, images, texts)
 
     def _generate(self, inputs: Any, new_tokens: int, **options: Any) -> Any:
-        # a model's own generation config may sample; None silences its warnings about options of sampling
-        greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
         with self._around(self.model):
-            return self.model.generate(
-                **inputs, max_new_tokens=new_tokens, pad_token_id=self._tokenizer.pad_token_id, **greedy, **options
-            )
+            return generate_greedily(self.model, self.processor, inputs, new_tokens, **options)
 
 
 def answer_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -150,21 +130,3 @@ def _single_token(tokenizer: Any, word: str) -> int | None:
     if len(ids) != 1 or ids[0] == unknown or tokenizer.decode(ids).strip().lower() != word.strip().lower():
         return None
     return ids[0]
-
-
-def _conversation(image: Image.Image, text: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
-
-
-@contextlib.contextmanager
-def _left_padding(tokenizer: Any) -> Iterator[None]:
-    side, pad = tokenizer.padding_side, tokenizer.pad_token
-    tokenizer.padding_side = "left"
-    if pad is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    try:
-        yield
-    finally:
-        tokenizer.padding_side = side
-        if pad is None:
-            tokenizer.pad_token = None

@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", choices=SCORERS, default=list(SCORERS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--modes", nargs="+", default=["no_grad", "forward", "step"])
+    parser.add_argument("--inputs", nargs="+", default=["files", "tensors"])
+    parser.add_argument("--prompts", nargs="+", default=["repeated", "unique"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--extra", default="", help="folder of packages that are not this project's")
     parser.add_argument("--tables", action="store_true", help="only write README.md's tables anew")
@@ -77,7 +79,7 @@ def conditions(backbone: str, arguments: argparse.Namespace) -> list[dict]:
     """Small batches first; gradients are asked for of tensors, with one prompt for all."""
     found = []
     for batch, mode in itertools.product(sorted(arguments.batches), arguments.modes):
-        for inputs, prompts in itertools.product(("files", "tensors"), ("repeated", "unique")):
+        for inputs, prompts in itertools.product(arguments.inputs, arguments.prompts):
             if mode == "no_grad" or (inputs, prompts) == ("tensors", "repeated"):
                 found.append({"backbone": backbone, "mode": mode, "inputs": inputs, "prompts": prompts, "batch": batch})
     return found
@@ -96,7 +98,7 @@ def measure(condition: dict, sides: list[Side], repeats: int) -> None:
     for repeat in range(repeats):
         for side in turns if repeat % 2 else turns[::-1]:
             if side.labels["side"] not in failed:
-                record = side.epoch(asked)
+                record = side.epoch(asked | {"warm_up": int(repeat == 0 or asked["calls"] > 1)})
                 record |= {"error": record["refused"]} if "refused" in record else {}
                 if "error" in record:
                     failed.add(side.labels["side"])

@@ -46,22 +46,22 @@ class Scorer:
         """Scores of (B, 3, H, W) in [0, 1]; differentiable where the library's way is."""
         raise NotImplementedError
 
-    def run_epoch(self, batch: int, inputs: str, prompts: str, mode: str, calls: int) -> dict[str, float]:
-        """Seconds a call, of `calls` calls after one that is not counted; or why it cannot be done."""
+    def run_epoch(self, batch: int, inputs: str, prompts: str, mode: str, calls: int, warm_up: int) -> dict[str, float]:
+        """Seconds a call, of `calls` calls after `warm_up` that are not counted; or why it cannot be done."""
         files = [self.files[i % len(self.files)] for i in range(batch)]
         tensors = None
         if inputs == "tensors":
             pixels = [torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()) for path in files]
             tensors = torch.stack(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
         seconds = []
-        for call in range(calls + 1):
+        for call in range(-warm_up, calls):
             texts = [REPEATED] * batch if prompts == "repeated" else self.new_prompts(batch)
             started = time.perf_counter()
             try:
                 self._call(files, tensors, texts, mode)
             except (RuntimeError, ValueError, TypeError) as error:
                 return {"refused": f"{type(error).__name__}: {error}"[:80]}
-            if call:
+            if call >= 0:
                 seconds.append(time.perf_counter() - started)
         return {"seconds": sum(seconds) / len(seconds)}
 

@@ -64,10 +64,15 @@ def _norm0(v: Tensor) -> Tensor:
     return _sqrt0(v.square().sum(-1))
 
 
-def _polar(v: Tensor) -> tuple[Tensor, Tensor]:
-    """Length |v| and unit direction (the zero vector at v = 0)."""
+def _polar(v: Tensor, root: Curvature) -> tuple[Tensor, Tensor]:
+    """Radius rho = sqrt(c) |v| and unit direction (the zero vector at v = 0)."""
     length = _norm0(v)
-    return length, v / torch.where(length > 0, length, 1.0).unsqueeze(-1)
+    return root * length, v / torch.where(length > 0, length, 1.0).unsqueeze(-1)
+
+
+def _half_square(apart: Tensor) -> Tensor:
+    """|a|^2 / 2 over the last dimension: 1 - cos for the difference of two unit vectors, without cancellation."""
+    return apart.square().sum(-1) / 2
 
 
 def _log0(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,6 +84,11 @@ def _log0(x: Tensor) -> tuple[Tensor, Tensor]:
 def _one_minus_exp(x: Tensor) -> Tensor:
     """1 - exp(-x) without cancellation."""
     return -torch.expm1(-x)
+
+
+def _fade(rho: Tensor) -> Tensor:
+    """2 sinh(rho) exp(-rho)."""
+    return _one_minus_exp(2 * rho)
 
 
 @_float32_up
@@ -174,22 +184,27 @@ def distance(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Ten
         tensor(3.)
     """
     root = _sqrt_curvature(curvature)
-    length_t, e_t = _polar(v_text)
-    length_i, e_i = _polar(v_image)
-    rho_t, rho_i = root * length_t, root * length_i
-    h = (e_t - e_i).square().sum(-1) / 2
+    (rho_t, e_t), (rho_i, e_i) = _polar(v_text, root), _polar(v_image, root)
+    return _distance(rho_t, rho_i, _half_square(e_t - e_i), _fade(rho_t), _fade(rho_i)) / root
+
+
+def _distance(rho_t: Tensor, rho_i: Tensor, h: Tensor, fade_t: Tensor, fade_i: Tensor) -> Tensor:
+    """sqrt(c) d from radii, `_half_square` of the directions' difference, and `_fade` of the radii."""
     gap = (rho_t - rho_i).abs()
-    log_radial, radial_apart = _log0(_one_minus_exp(gap) / 2)
-    log_across, across_apart = _log0(_one_minus_exp(2 * rho_t) * _one_minus_exp(2 * rho_i) * h / 8)
-    apart = radial_apart | across_apart
+    radial = _one_minus_exp(gap) / 2
+    # squared below, so a floor under it is always the smaller summand
+    log_radial = radial.clamp(min=_threshold(radial)).log()
+    log_across, across_apart = _log0(fade_t * fade_i * h / 8)
+    apart = (radial > _threshold(radial)) | across_apart
     # the logarithm of asinh's argument
     log_y = torch.logaddexp(gap + 2 * log_radial, rho_t + rho_i + log_across) / 2
     log_y = torch.where(apart, log_y, 0.0)
     large = log_y > 0
-    log_large = torch.where(large, log_y, 0.0)
+    log_large = log_y.clamp(min=0)
     asinh_large = log_large + torch.log1p((1 + torch.exp(-2 * log_large)).sqrt())
+    # not clamp(max=0), which has no slope at 0
     asinh_small = torch.asinh(torch.exp(torch.where(large, 0.0, log_y)))
-    return torch.where(apart, torch.where(large, asinh_large, asinh_small), 0.0) * (2 / root)
+    return 2 * torch.where(apart, torch.where(large, asinh_large, asinh_small), 0.0)
 
 
 @_float32_up
@@ -211,24 +226,28 @@ def exterior_angle(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) 
         gradient 0. Seen from T the origin lies at pi.
     """
     root = _sqrt_curvature(curvature)
-    length_t, e_t = _polar(v_text)
-    length_i, e_i = _polar(v_image)
-    rho_t, rho_i = torch.broadcast_tensors(root * length_t, root * length_i)
-    h = (e_t - e_i).square().sum(-1) / 2
+    (rho_t, e_t), (rho_i, e_i) = _polar(v_text, root), _polar(v_image, root)
+    return _angle(rho_t, e_t, rho_i, e_i - e_t, _half_square(e_t - e_i), torch.exp(-rho_t), _fade(rho_i))
+
+
+def _angle(
+    rho_t: Tensor, e_t: Tensor, rho_i: Tensor, apart: Tensor, h: Tensor, decay_t: Tensor, fade_i: Tensor
+) -> Tensor:
+    """phi from radii, T's direction, e_I - e_T, `_half_square` of it, exp(-rho_T) and `_fade` of rho_I."""
     # e_T.e_I = 1 - h, so this is e_I - (e_T.e_I) e_T without cancellation near T = I, and exactly 0 there
-    s = _norm0(e_i - e_t + h.unsqueeze(-1) * e_t)
+    s = _norm0(apart + h.unsqueeze(-1) * e_t)
     gap = rho_i - rho_t
-    outward = gap >= 0
+    square_t = decay_t.square()
     # sinh(gap) exp(-rho_t - rho_i): each branch only sees exponents <= 0 and keeps its slope at gap = 0
+    outward = gap >= 0
     sinh_gap = torch.where(
         outward,
-        torch.exp(-2 * rho_t) * _one_minus_exp(2 * torch.where(outward, gap, 0.0)),
-        -torch.exp(-2 * rho_i) * _one_minus_exp(-2 * torch.where(outward, 0.0, gap)),
+        square_t * _one_minus_exp(2 * torch.where(outward, gap, 0.0)),
+        torch.exp(-2 * rho_i) * torch.expm1(2 * gap.clamp(max=0)),
     ) / 2
-    sinh_i = _one_minus_exp(2 * rho_i) / 2
-    cosh_t = (1 + torch.exp(-2 * rho_t)) / 2
-    across = s * sinh_i * torch.exp(-rho_t)
-    along = sinh_gap - h * cosh_t * sinh_i
+    sinh_i = fade_i / 2
+    across = s * sinh_i * decay_t
+    along = sinh_gap - h * (1 + square_t) / 2 * sinh_i
     # atan2 is homogeneous: a detached common scale changes neither value nor gradient, and no square underflows
     scale = torch.maximum(across.abs(), along.abs()).detach()
     defined = (scale > _threshold(scale)) & (rho_t > 0)
@@ -253,6 +272,37 @@ def half_aperture(v_text: Tensor, curvature: Curvature = 1.0, min_radius: float 
         delta in (0, pi/2] radians, (...); gradient 0 on the saturated part.
     """
     rho = _sqrt_curvature(curvature) * _norm0(v_text)
-    opening = 2 * min_radius * torch.exp(-rho)
-    sinh = _one_minus_exp(2 * rho) / 2
+    return _aperture(torch.exp(-rho), _fade(rho), min_radius)
+
+
+def _aperture(decay: Tensor, fade: Tensor, min_radius: float) -> Tensor:
+    """delta from exp(-rho_T) and `_fade` of rho_T."""
+    opening = 2 * min_radius * decay
+    sinh = fade / 2
     return torch.atan2(opening, _sqrt0(torch.relu(sinh - opening) * (sinh + opening)))
+
+
+@_float32_up
+def pair_geometry(
+    rho_t: Tensor, e_t: Tensor, rho_i: Tensor, e_i: Tensor, min_radius: float = 0.1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`distance` times sqrt(c), `exterior_angle` and `half_aperture` at once, of points given in polar form.
+
+    What they share is computed once. The curvature is in the radii rho = sqrt(c) |v| and nowhere else.
+
+    Args:
+        rho_t, rho_i: radii, (...), broadcasting; 0 where the direction is the zero vector.
+        e_t, e_i: unit directions, (..., D).
+        min_radius: k > 0, see `half_aperture`.
+
+    Returns:
+        sqrt(c) d, phi, delta, each (...).
+    """
+    rho_t, rho_i = torch.broadcast_tensors(rho_t, rho_i)
+    apart = e_i - e_t
+    h, decay_t, fade_t, fade_i = _half_square(apart), torch.exp(-rho_t), _fade(rho_t), _fade(rho_i)
+    return (
+        _distance(rho_t, rho_i, h, fade_t, fade_i),
+        _angle(rho_t, e_t, rho_i, apart, h, decay_t, fade_i),
+        _aperture(decay_t, fade_t, min_radius),
+    )

@@ -35,14 +35,14 @@ class HyperAlignOutput(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """What `HyperAlign` computes of each pair before it modulates: sqrt(c) d, phi, delta (...), and both points."""
+    """What `HyperAlign` computes of each pair before it modulates: sqrt(c) d, phi, delta and both radii."""
 
     similarity: Tensor
     distance: Tensor
     angle: Tensor
     aperture: Tensor
-    v_image: Tensor
-    v_text: Tensor
+    rho_image: Tensor
+    rho_text: Tensor
 
 
 def smooth_bound(radius: Tensor, low: float, high: float) -> Tensor:
@@ -176,34 +176,33 @@ class HyperAlign(nn.Module):
             dtype = torch.promote_types(image.dtype, torch.float32)
             return image.to(dtype), text.to(dtype)
 
-    def _lift_image(self, u: Tensor) -> Tensor:
+    def _lift_image(self, u: Tensor) -> tuple[Tensor, Tensor]:
         return self._lift(u, self.image_scale, self.image_norm, self.image_power, self.image_depth)
 
-    def _lift_text(self, u: Tensor) -> Tensor:
+    def _lift_text(self, u: Tensor) -> tuple[Tensor, Tensor]:
         return self._lift(u, self.text_scale, self.text_norm, self.text_power, self.text_depth)
 
-    def _lift(self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor, depth: LogRadius | None) -> Tensor:
+    def _lift(
+        self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor, depth: LogRadius | None
+    ) -> tuple[Tensor, Tensor]:
+        """Adapted features (..., D) -> radius rho (...) and direction (..., D) of the point; both 0 for a feature 0."""
         config = self.config
         length = u.norm(dim=-1, keepdim=True)
-        direction = u / torch.where(length > 0, length, 1.0)
+        lifted = length > 0
+        direction = u / torch.where(lifted, length, 1.0)
         radius = scale.sigmoid() * config.max_scale * (length / norm) ** power
         if depth is not None:
             radius = radius * depth(u, norm).exp()
-        rho = smooth_bound(radius, config.radius_low, config.radius_high)
-        return direction * rho / math.sqrt(config.curvature)
+        rho = torch.where(lifted, smooth_bound(radius, config.radius_low, config.radius_high), 0.0)
+        return rho.squeeze(-1), direction
 
     def _geometry(self, u_image: Tensor, u_text: Tensor) -> _Geometry:
-        config = self.config
-        v_image, v_text = self._lift_image(u_image), self._lift_text(u_text)
-        angle = lorentz.exterior_angle(v_text, v_image, config.curvature)
-        return _Geometry(
-            cosine_similarity(u_image, u_text, dim=-1),
-            lorentz.distance(v_text, v_image, config.curvature) * math.sqrt(config.curvature),
-            angle,
-            lorentz.half_aperture(v_text, config.curvature, config.min_radius).expand_as(angle),
-            v_image,
-            v_text,
+        (rho_image, e_image), (rho_text, e_text) = self._lift_image(u_image), self._lift_text(u_text)
+        distance, angle, aperture = lorentz.pair_geometry(
+            rho_text, e_text, rho_image, e_image, self.config.min_radius
         )
+        similarity = cosine_similarity(u_image, u_text, dim=-1)
+        return _Geometry(similarity, distance, angle, aperture, rho_image, rho_text)
 
     def _raw_z(self, g: _Geometry) -> Tensor:
         if self.config.modulation == "none":
@@ -211,17 +210,16 @@ class HyperAlign(nn.Module):
         if self.config.modulation == "cosine":
             return g.similarity.unsqueeze(-1)
         if self.config.modulation == "radii":
-            root, low = math.sqrt(self.config.curvature), self.config.radius_low
             # only a zero feature lies below the bound
-            logs = [(root * v.norm(dim=-1)).clamp(min=low).log().expand_as(g.similarity) for v in (g.v_image, g.v_text)]
+            low = self.config.radius_low
+            logs = [rho.clamp(min=low).log().expand_as(g.similarity) for rho in (g.rho_image, g.rho_text)]
             return torch.stack((g.similarity, *logs), -1)
         return torch.stack((g.distance, g.angle / math.pi, g.aperture / (math.pi / 2)), -1)
 
     def radii(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
         """Hyperbolic radii rho_I and rho_T of backbone features, each (...)."""
         u_image, u_text = self.adapt(image_features, text_features)
-        root = math.sqrt(self.config.curvature)
-        return self._lift_image(u_image).norm(dim=-1) * root, self._lift_text(u_text).norm(dim=-1) * root
+        return self._lift_image(u_image)[0], self._lift_text(u_text)[0]
 
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), broadcasting -> output of shape (...)."""

@@ -23,7 +23,11 @@ class Tokenizer:
         """Token ids (B, context), and the prompts that were cut (none after the first time there were some)."""
         tokens = self.open_clip_tokenizer(prompts)
         cut = []
-        for row, prompt, full in zip(tokens, prompts, self._full_ids(prompts), strict=True):
+        # a row that ends in padding has room left: nothing was cut, and the prompt need not be read again
+        ends = tokens[:, -2:].tolist()
+        full_rows = [i for i, (before, last) in enumerate(ends) if not self._is_padding(before, last)]
+        for i, full in zip(full_rows, self._full_ids([prompts[i] for i in full_rows]), strict=True):
+            row, prompt = tokens[i], prompts[i]
             if full is None or len(full) <= len(row):
                 continue
             cut.append(prompt)
@@ -38,6 +42,10 @@ class Tokenizer:
         """How many tokens a text has before any cut, special ones included; None where the tokenizer does not tell."""
         [ids] = self._full_ids([text])
         return None if ids is None else len(ids)
+
+    def _is_padding(self, before: int, last: int) -> bool:
+        # padding is 0, or the end-of-text token over again; a cut prompt may end in a word said twice
+        return before == last and (last == 0 or last in self._special_ids())
 
     def _full_ids(self, prompts: list[str]) -> list[list[int] | None]:
         """All ids of each prompt, special ones included; None where the tokenizer has a scheme of its own."""

@@ -212,3 +212,27 @@ def test_broadcasting_and_learned_curvature():
 def test_bad_curvature(curvature):
     with pytest.raises(ValueError, match="Expected a positive finite curvature"):
         lorentz.distance(BASE, BASE, curvature)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("curvature", [0.3, 1.0, 4.0])
+def test_all_at_once_is_what_each_says(curvature, dtype):
+    torch.manual_seed(0)
+    v_text, v_image = (torch.randn(40, 5, dtype=dtype) * torch.rand(40, 1, dtype=dtype) * 3 for _ in range(2))
+    v_image[0], v_text[1], v_image[2], v_text[2], v_image[3] = v_text[0], 0, 0, 0, 2 * v_text[3]
+    results = []
+    for at_once in (True, False):
+        text, image = v_text.clone().requires_grad_(), v_image.clone().requires_grad_()
+        if at_once:
+            (rho_t, e_t), (rho_i, e_i) = (lorentz._polar(v, curvature**0.5) for v in (text, image))
+            found = lorentz.pair_geometry(rho_t, e_t, rho_i, e_i, min_radius=0.2)
+        else:
+            found = (
+                lorentz.distance(text, image, curvature) * curvature**0.5,
+                lorentz.exterior_angle(text, image, curvature),
+                lorentz.half_aperture(text, curvature, min_radius=0.2),
+            )
+        sum(part.sum() for part in found).backward()
+        results.append((*found, text.grad, image.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)

@@ -71,7 +71,8 @@ def save_checkpoint(
 def remove_unfinished(run: Path) -> None:
     """Remove the checkpoints that a kill met while they were being written or removed."""
     for folder in (run / "checkpoints").glob(".checkpoint_*"):
-        shutil.rmtree(folder)
+        # Where that is forbidden so is writing, whose error names the folder; this one's names a file in it, alone.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(folder: Path) -> None:

@@ -73,7 +73,7 @@ def one_round(world, command: str, fault: str, function, number: int, folder: Pa
     except pytest.skip.Exception as reason:
         return {"outcome": "not tried", "notes": str(reason)}
     except AssertionError as error:
-        outcome, notes = "defect", " ".join(str(error).split())[:300]
+        outcome, notes = "defect", " ".join(str(error).split())[-300:]
     finally:
         for path in folder.parent.glob(f"{folder.name}*"):
             shutil.rmtree(path)

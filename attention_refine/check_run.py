@@ -18,10 +18,11 @@ from attention_refine.caption_check import CaptionCheck, other_prompts, to_pictu
 from attention_refine.check_page import page_html
 from attention_refine.questions import Questions
 from reward.correlations import bootstrap_draws, interval, prompt_rows
+from reward.digests import state_digest
 from reward.file_writing import write_text, write_whole
 from reward.read_ahead import read_ahead
 from reward.score_files import PartFolder, Record
-from reward.scoring import PART_BATCHES, Part, split_rows, state_digest
+from reward.scoring import PART_BATCHES, Part, split_rows
 from reward.scoring_inputs import PictureRow
 
 MEASURES = ("prompt_yes", "questions_yes", "caption_coverage")

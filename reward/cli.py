@@ -1,12 +1,17 @@
 """The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score."""
 
 import argparse
+import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reward.command_line import build_parser
+from reward.file_writing import is_full_disk
 from reward.scoring_inputs import NoPromptError, find_pictures, find_rows
 
 if TYPE_CHECKING:
@@ -18,27 +23,62 @@ __all__ = ["find_pictures", "main"]
 SOME_UNREADABLE = 1
 WRONG_INPUT = 2
 INTERRUPTED = 130
+TERMINATED = 143
+
+_GO_ON = {
+    "score": "What is scored is kept if there is an --output: run the same command again, it goes on from there.",
+    "train": "Finished epochs are kept: run the same command with --resume, it goes on from there.",
+}
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what is being written is cleared away."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0; 1 where pictures could not be read and all others have a score; 2 after a message about wrong input; 130 after
-    Ctrl-C.
+    0; 1 where pictures could not be read and all others have a score; 2 after a message about wrong input, a full disk
+    or a lost process; 130 after Ctrl-C; 143 after SIGTERM.
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
     run = {"score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain}
+    name, go_on = f"hyperalign {arguments.command}", _GO_ON.get(arguments.command, "")
     try:
-        return run[arguments.command](arguments)
+        with _sigterm_raised():
+            return run[arguments.command](arguments)
     except NoPromptError as error:
         parser.error(f"{arguments.command}: {error}")
     except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"hyperalign {arguments.command}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
+        if go_on and (is_full_disk(error) or isinstance(error, ConnectionError)):
+            print(go_on, file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print(f"\nhyperalign {arguments.command}: interrupted", file=sys.stderr)
+        print(f"\n{name}: interrupted. {go_on}".rstrip(), file=sys.stderr)
         return INTERRUPTED
+    except _Terminated:
+        print(f"\n{name}: stopped by SIGTERM. {go_on}".rstrip(), file=sys.stderr)
+        return TERMINATED
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Inside, SIGTERM is an exception; not among several processes: one that waits for another would not see it."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _Terminated
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _score(arguments: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reward.file_writing import write_whole
 from reward.poincare_plane import ConePlane
 
 if TYPE_CHECKING:
@@ -91,19 +92,14 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: Path) -> Path:
-    """Write a figure to a temporary file beside `path`, then move it there."""
+    """Write a figure whole or not at all; returns `path`."""
     kinds = figure.canvas.get_supported_filetypes()
     kind = path.suffix.lower().lstrip(".")
     if kind not in kinds:
         raise ValueError(f"Expected a picture's path to end in one of .{', .'.join(sorted(kinds))} but got {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format=kind, dpi=110, bbox_inches="tight", pad_inches=0.15)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_whole(
+        path, lambda file: figure.savefig(file, format=kind, dpi=110, bbox_inches="tight", pad_inches=0.15)
+    )
 
 
 def _draw_angle(axes: "Axes", at: np.ndarray, angle: float, radius: float, colour: str, symbol: str) -> None:

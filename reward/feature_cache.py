@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from reward.backbone import Backbone
+from reward.digests import state_digest
+from reward.file_writing import write_whole
 from reward.preprocess import to_tensors
 
 # A run that is killed loses no more than this.
@@ -182,7 +184,6 @@ class _Cache:
     def save(self) -> None:
         if self.path is None or not self.unsaved:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         # another process may have added its own meanwhile
         for kind, others in self._read(told=True).items():
             for key, row in others.items():
@@ -191,12 +192,8 @@ class _Cache:
         for kind, rows in self.features.items():
             tensors[f"{kind}_keys"] = _joined(list(rows))
             tensors[f"{kind}_features"] = self.stack(kind, list(rows))
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            save_file(tensors, temporary)
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        metadata = {"digest": state_digest("", tensors)}
+        write_whole(self.path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
         self.unsaved, self.saved_at = False, time.monotonic()
 
     def _read(self, told: bool = False) -> dict[str, dict[bytes, Tensor]]:
@@ -204,7 +201,11 @@ class _Cache:
         if self.path is None or not self.path.exists():
             return empty
         try:
-            tensors = load_file(self.path)
+            with safe_open(self.path, framework="pt") as file:
+                tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+            # caches of version 0.1.0 have none
+            if metadata and metadata["digest"] != state_digest("", tensors):
+                raise ValueError("its contents are not what was written")
             return {kind: self._rows(tensors[f"{kind}_keys"], tensors[f"{kind}_features"]) for kind in empty}
         except (SafetensorError, KeyError, ValueError) as error:
             if not told:

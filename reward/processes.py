@@ -5,7 +5,8 @@ drop the comparisons across them; here a run with any number of processes takes 
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -19,6 +20,8 @@ _PATIENCE = timedelta(days=7)
 @dataclass(frozen=True)
 class Processes:
     """This process's rank among `count`; with a count of 1 nothing is ever communicated.
+
+    What is communicated raises ConnectionError where another process has ended.
 
     Example:
         >>> Processes(rank=1, count=2).share(torch.arange(5))
@@ -74,7 +77,8 @@ class Processes:
         if self.count == 1:
             return own
         parts = [torch.empty_like(own) for _ in range(self.count)]
-        distributed.all_gather(parts, own.detach().contiguous())
+        with self._together():
+            distributed.all_gather(parts, own.detach().contiguous())
         parts[self.rank] = own
         return torch.cat(parts)[:total]
 
@@ -84,17 +88,30 @@ class Processes:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = torch.cat([g.reshape(-1) for g in gradients])
-        distributed.all_reduce(flat)
+        with self._together():
+            distributed.all_reduce(flat)
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite every process's tensors with the main process's."""
         if self.count > 1:
-            for tensor in tensors:
-                distributed.broadcast(tensor.detach(), src=0)
+            with self._together():
+                for tensor in tensors:
+                    distributed.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
         """Go on when every process has come here."""
         if self.count > 1:
-            distributed.barrier()
+            with self._together():
+                distributed.barrier()
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise ConnectionError(
+                f"Expected {self.count} processes to the end, but another process of this run has ended or does not "
+                f"answer; if it was not killed, its own last message says why ({str(error).splitlines()[0]})"
+            ) from error

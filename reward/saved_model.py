@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from reward.backbone import Backbone
 from reward.backbone_loading import LOCAL_PREFIX, local_folder
 from reward.config import HyperAlignConfig
+from reward.file_writing import naming, scratch_beside, write_text, write_whole
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -115,37 +115,31 @@ def write_model(
         relative = os.path.relpath(source.resolve(), folder.resolve())
         config = dataclasses.replace(config, backbone=LOCAL_PREFIX + Path(relative).as_posix())
     _write_weights(weights, folder / WEIGHTS_NAME)
-    _write_text(config.to_json(), folder / CONFIG_NAME)
-
-
-def _write_text(text: str, path: Path):
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(folder / CONFIG_NAME, config.to_json())
 
 
 def _write_weights(weights: dict[str, Tensor], path: Path):
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({k: v.detach().cpu().contiguous() for k, v in weights.items()}, temporary, metadata={"format": "pt"})
-    os.replace(temporary, path)
+    plain = {k: v.detach().cpu().contiguous() for k, v in weights.items()}
+    write_whole(path, lambda temporary: save_file(plain, temporary, metadata={"format": "pt"}))
 
 
 def _replace_folder(target: Path, fill):
     """Fill a temporary folder beside `target`, then swap it in."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    temporary.chmod(0o755)
-    try:
-        fill(temporary)
-        if target.exists():
-            old = temporary.with_name(temporary.name + ".old")
-            os.replace(target, old)
-            os.replace(temporary, target)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    temporary = scratch_beside(target)
+    with naming(target):
+        temporary.mkdir()
+        try:
+            fill(temporary)
+            if target.exists():
+                old = temporary.with_name(temporary.name + ".old")
+                os.replace(target, old)
+                os.replace(temporary, target)
+                shutil.rmtree(old)
+            else:
+                os.replace(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
 
 def _copy_backbone(source: Path, target: Path):
@@ -162,7 +156,7 @@ def _write_backbone(backbone: Backbone, target: Path):
     elif (tokenizer := getattr(backbone.tokenizer.open_clip_tokenizer, "tokenizer", None)) is not None:
         tokenizer.save_pretrained(target)
     config = {"model_cfg": backbone.model_config, "preprocess_cfg": backbone.preprocess_config}
-    _write_text(json.dumps(config, indent=2) + "\n", target / "open_clip_config.json")
+    write_text(target / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
     # shared tensors (tied weights) are written twice: safetensors refuses aliases
     state = {k: v.detach().clone() for k, v in backbone.model.state_dict().items()}
     _write_weights(state, target / "open_clip_model.safetensors")

@@ -1,9 +1,11 @@
 """Where scores go: finished parts in a folder beside the output, and in the end one CSV, JSONL or Parquet file.
 
-A part is a JSON lines file with a record a line: path, prompt and score, or path and error where there is no score.
+A part is a digest and then JSON lines with a record each: path, prompt and score, or path and error where there is no
+score. A part whose digest is another, since the disk has changed it, counts as one that is not there.
 """
 
 import csv
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,14 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from reward.file_writing import write_text, write_whole
+from reward.file_writing import is_scratch, write_text, write_whole
 
 Record = Mapping[str, Any]
 
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 COLUMNS = ("path", "prompt", "score")
 _PARQUET_ROWS = 16384
-_PART_NAME = re.compile(r"(\d+\.)?\d+-[0-9a-f]{32}\.(jsonl|bad)")
+_PART_NAME = re.compile(r"\d+-[0-9a-f]{32}\.(jsonl|bad)")
 
 
 def check_output(output: Path) -> None:
@@ -54,13 +56,14 @@ class PartFolder:
 
     def has(self, index: int, key: str) -> bool:
         """Whether the part is finished and all its pictures have a score."""
-        return self._file(index, key).is_file()
+        return _body(self._file(index, key)) is not None
 
     def write(self, index: int, key: str, records: list[Record]) -> None:
         """Keep a finished part; one with pictures that could not be read counts as to be tried again."""
         bad = any("score" not in record for record in records)
         # ASCII: JSON escapes what UTF-8 cannot hold, such as half a surrogate pair in a file's name
-        write_text(self._file(index, key, bad), "".join(json.dumps(record) + "\n" for record in records))
+        body = "".join(json.dumps(record) + "\n" for record in records)
+        write_text(self._file(index, key, bad), f"{_digest(body)}\n{body}")
 
     def read(self, index: int, key: str) -> Iterator[Record]:
         """A part's records.
@@ -68,27 +71,40 @@ class PartFolder:
         Raises:
             FileNotFoundError: it is not there.
         """
-        file = next((f for f in (self._file(index, key), self._file(index, key, bad=True)) if f.is_file()), None)
-        if file is None:
+        bodies = (_body(file) for file in (self._file(index, key), self._file(index, key, bad=True)))
+        body = next((body for body in bodies if body is not None), None)
+        if body is None:
             raise FileNotFoundError(
-                f"Expected part {index} in {self.path} but it is gone, or a picture of it changed meanwhile; run the "
-                "same command again"
+                f"Expected part {index} in {self.path} but it is gone or damaged, or a picture of it changed "
+                "meanwhile; run the same command again"
             )
-        with file.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+        yield from map(json.loads, body.splitlines())
 
     def remove(self) -> None:
         """Remove all parts, those of other runs to the same output too."""
         if not self.path.is_dir():
             return
         for file in self.path.iterdir():
-            if _PART_NAME.fullmatch(file.name.removeprefix(".")):
+            if _PART_NAME.fullmatch(file.name) or is_scratch(file.name):
                 file.unlink(missing_ok=True)
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
     def _file(self, index: int, key: str, bad: bool = False) -> Path:
         return self.path / f"{index:06d}-{key}.{'bad' if bad else 'jsonl'}"
+
+
+def _body(file: Path) -> str | None:
+    """The records of a part's file as they were written; None: there are none."""
+    try:
+        digest, _, body = file.read_bytes().decode("ascii").partition("\n")
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+    return body if digest == _digest(body) else None
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("ascii")).hexdigest()
 
 
 def csv_lines(records: Iterable[Record], file: Any, header: bool = True) -> None:

@@ -8,16 +8,17 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from reward.digests import state_digest
 from reward.preprocess import ImageTransform, to_tensors
 from reward.processes import Processes
 from reward.read_ahead import read_ahead
@@ -168,15 +169,6 @@ def model_digest(reward: "HyperAlignReward") -> str:
     backbone = reward.backbone
     settings = [reward.config.to_dict(), backbone.model_config, backbone.preprocess_config, str(backbone.device.type)]
     return state_digest(settings, reward.state_dict())
-
-
-def state_digest(settings: Any, state: Mapping[str, Tensor]) -> str:
-    """Of settings (JSON data; anything else as its text) and of every bit of the weights."""
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, value in sorted(state.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _state_on_disk(path: str) -> tuple[int, int] | None:

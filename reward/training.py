@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reward.config import Entailment
-from reward.file_writing import write_text, write_whole
+from reward.file_writing import remove_scratch, write_text, write_whole
 from reward.fit_loop import all_features, fit, predict, spearman
 from reward.losses import Objective
 from reward.model import HyperAlign
@@ -185,6 +185,7 @@ def train(
     start = time.monotonic()
     folder = Path(output_dir)
     if resume and (folder / METRICS_NAME).is_file():
+        (folder / STATE_NAME).unlink(missing_ok=True)
         return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
     _refuse_occupied(folder, resume)
     processes, device = Processes.start()
@@ -197,6 +198,7 @@ def train(
     pairs = _encoded(config, backbone, dataset, parts, about["score_range"], cache_dir, processes, progress)
     processes.wait()  # all have seen that the folder was free
     if processes.is_main:
+        remove_scratch(folder)
         write_training_config(config, folder / CONFIG_NAME)
         write_text(folder / SPLIT_NAME, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
     head, history = train_head(
@@ -230,7 +232,9 @@ def train(
 
 
 def _refuse_occupied(folder: Path, resume: bool) -> None:
-    if (folder / METRICS_NAME).exists() or (folder / "config.json").exists():
+    # A run that was killed while it saved its model has both, model and state.
+    unfinished = resume and (folder / STATE_NAME).exists()
+    if (folder / METRICS_NAME).exists() or ((folder / "config.json").exists() and not unfinished):
         raise FileExistsError(f"Expected a new output folder but {folder} holds a model; name another, or move it")
     if (folder / STATE_NAME).exists() and not resume:
         raise FileExistsError(

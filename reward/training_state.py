@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reward.digests import state_digest
 from reward.file_writing import write_whole
 
 
@@ -16,7 +17,9 @@ def write_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) 
     """Write tensors and JSON values as one file, whole or not at all."""
     # clones: safetensors refuses tensors that share memory, as tied weights do
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_whole(path, lambda temporary: save_file(plain, temporary, metadata={"values": json.dumps(values)}))
+    text = json.dumps(values)
+    metadata = {"values": text, "digest": state_digest(text, plain)}
+    write_whole(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -27,7 +30,11 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["values"])  # noqa: SIM118
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        # states of version 0.1.0 have none
+        if "digest" in metadata and state_digest(metadata["values"], tensors) != metadata["digest"]:
+            raise KeyError("the contents are not what was written, their digest is another")
+        return tensors, json.loads(metadata["values"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected the state of a training run at {path} but could not read it: {error}; delete it to start anew"

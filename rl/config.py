@@ -131,6 +131,11 @@ class TrainConfig:
         False, "rewards and prompts", "Score a batch in the background while the epoch's next one is sampled."
     )
     max_workers: int = knob(2, "rewards and prompts", "Threads for that.", min=1)
+    reward_timeout: float = knob(
+        0.0, "rewards and prompts",
+        "Seconds that one reward may take for a batch before the run ends with an error: for rewards that ask a "
+        "server. 0: wait for ever.", min=0,
+    )
 
     grid_freq: int = knob(10, "evaluation", "Epochs between picture grids; the first and last are always kept.", min=1)
     eval_at_end: bool = knob(

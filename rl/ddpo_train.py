@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             prog="hyperalign-ddpo",
             description="DDPO fine-tuning of Stable Diffusion with a LoRA and any reward.",
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"hyperalign-ddpo: {error}")
 
     from rl.ddpo_update import DDPOUpdate

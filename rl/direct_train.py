@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             description="Direct fine-tuning of Stable Diffusion: ReFL, DRaFT or AlignProp with a LoRA and any "
             "differentiable reward.",
         )
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"hyperalign-direct: {error}")
 
     from rl.direct_update import DirectUpdate

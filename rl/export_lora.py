@@ -25,6 +25,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from rl.ddpo_train import resolve_packaged  # noqa: E402
+from rl.file_writing import scratch_beside  # noqa: E402
 from rl.model_card import TrainingRecord, published_name, read_json, write_card  # noqa: E402
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def export_lora(
         _check_push(push_to_hub, lora.record.base_model)
     output = output.resolve()
     name = output.name
-    scratch = output.with_name(f".{name}.{os.getpid()}.tmp")
+    scratch = scratch_beside(output)
     scratch.mkdir(parents=True)
     try:
         _WRITERS[format](lora, scratch, name, header(lora, license))

@@ -1,23 +1,5 @@
-"""Files that are written whole or not at all: a reader never meets half of one."""
+"""Files that are written whole or not at all, as `reward.file_writing` has it."""
 
-import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from reward.file_writing import naming, remove_scratch, scratch_beside, write_text, write_whole
 
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file beside `path`, then move it there; returns `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 text file whole or not at all; returns `path`."""
-    return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+__all__ = ["naming", "remove_scratch", "scratch_beside", "write_text", "write_whole"]

@@ -2,12 +2,13 @@
 
 import contextlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from rl.file_writing import naming, scratch_beside
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"
@@ -64,15 +65,17 @@ def save_lora(unet: Any, pipeline_class: Any, folder: Path) -> Path:
     # PEFT's names: diffusers' older ones cover attention alone, and of a mixture its loader silently drops that part.
     layers = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
     layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
-    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=".lora-"))
-    try:
-        # The header carries rank and alpha: without it every loader assumes alpha = rank.
-        pipeline_class.save_lora_weights(
-            scratch, unet_lora_layers=layers, unet_lora_adapter_metadata=unet.peft_config[ADAPTER].to_dict()
-        )
-        (scratch / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
-    finally:
-        shutil.rmtree(scratch)
+    scratch = scratch_beside(folder / WEIGHTS_NAME)
+    with naming(folder / WEIGHTS_NAME):
+        scratch.mkdir()
+        try:
+            # The header carries rank and alpha: without it every loader assumes alpha = rank.
+            pipeline_class.save_lora_weights(
+                scratch, unet_lora_layers=layers, unet_lora_adapter_metadata=unet.peft_config[ADAPTER].to_dict()
+            )
+            (scratch / WEIGHTS_NAME).replace(folder / WEIGHTS_NAME)
+        finally:
+            shutil.rmtree(scratch)
     return folder / WEIGHTS_NAME
 
 

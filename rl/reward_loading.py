@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rl.background import BackgroundThreads
 from rl.prompts import import_function
 
 RewardFunction = Callable[[torch.Tensor, tuple[str, ...], tuple[Any, ...]], Any]
@@ -21,6 +22,10 @@ class NonFiniteRewardError(ValueError):
     def __init__(self, message: str, images: torch.Tensor, prompts: tuple[str, ...], rewards: torch.Tensor) -> None:
         super().__init__(message)
         self.images, self.prompts, self.rewards = images, prompts, rewards
+
+
+class RewardTimeoutError(TimeoutError):
+    """A reward did not answer in time."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class RewardSet:
         rewards: the terms.
         keep_graph: whether the rewards must pass gradients to the pictures.
         aggregation: sum, or min: the smallest of the weighted rewards, which an ensemble's fooled member cannot raise.
+        timeout: seconds that each may take for a batch; 0: wait for ever.
 
     Raises:
         ValueError: two rewards of the same name.
@@ -49,12 +55,13 @@ class RewardSet:
     """
 
     def __init__(
-        self, rewards: Sequence[Reward], *, keep_graph: bool = False, aggregation: str = "sum"
+        self, rewards: Sequence[Reward], *, keep_graph: bool = False, aggregation: str = "sum", timeout: float = 0.0
     ) -> None:
         names = [reward.name for reward in rewards]
         if len(set(names)) != len(names):
             raise ValueError(f"rewards: expected different names, got {names}. Merge the weights of equal rewards.")
         self.rewards, self.keep_graph, self.aggregation = list(rewards), keep_graph, aggregation
+        self.timeout = timeout
 
     @property
     def names(self) -> list[str]:
@@ -70,13 +77,20 @@ class RewardSet:
         Raises:
             ValueError: a reward returns another shape than (B,), or no gradient where one is needed.
             NonFiniteRewardError: a reward returns NaN or infinity.
+            RewardTimeoutError: a reward does not answer within `timeout`.
         """
         prompts = tuple(prompts)
         parts = {}
         for reward in self.rewards:
-            result = reward.function(images, prompts, ({},) * len(prompts))
+            result = self._in_time(reward, images, prompts)
             values = result[0] if isinstance(result, tuple) else result
-            values = torch.as_tensor(values, device=images.device).float()
+            try:
+                values = torch.as_tensor(values, device=images.device).float()
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(
+                    f"Expected reward {reward.name!r} to return {len(prompts)} numbers, one a picture, got "
+                    f"{str(values)[:80]!r} ({error})."
+                ) from error
             if values.shape != (len(prompts),):
                 raise ValueError(
                     f"Expected reward {reward.name!r} to return shape ({len(prompts)},), one number a picture, "
@@ -101,6 +115,31 @@ class RewardSet:
         if self.aggregation == "min" and weighted:
             return torch.stack(weighted).amin(0), parts
         return sum(weighted, torch.zeros(len(prompts), device=images.device)), parts
+
+
+    def _in_time(self, reward: Reward, images: torch.Tensor, prompts: tuple[str, ...]) -> Any:
+        metadata = ({},) * len(prompts)
+        if not self.timeout:
+            return reward.function(images, prompts, metadata)
+        has_graph = torch.is_grad_enabled()
+
+        def answer() -> Any:
+            # Whether gradients are recorded is each thread's own affair.
+            with torch.set_grad_enabled(has_graph):
+                return reward.function(images, prompts, metadata)
+
+        with BackgroundThreads(1) as threads:
+            future = threads.submit(answer)
+            try:
+                return future.result(self.timeout)
+            except TimeoutError as error:
+                if future.done():  # the reward's own
+                    raise
+                raise RewardTimeoutError(
+                    f"Expected reward {reward.name!r} to answer for {len(prompts)} pictures within reward_timeout = "
+                    f"{self.timeout:g} s, got nothing. Look at the reward, or at the server that it asks; if it is "
+                    "only slow, set reward_timeout higher."
+                ) from error
 
 
 def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: int) -> torch.Tensor:
@@ -138,6 +177,7 @@ def load_rewards(
     field: str = "rewards",
     keep_graph: bool = False,
     aggregation: str = "sum",
+    timeout: float = 0.0,
 ) -> RewardSet:
     """Rewards from specs, weight 1 if left out.
 
@@ -154,13 +194,13 @@ def load_rewards(
         device: where a HyperAlign model is put.
         resolve: turns a folder name of the recipe into a path; the entry script knows what is packaged.
         field: the config field, for messages.
-        keep_graph, aggregation: see `RewardSet`.
+        keep_graph, aggregation, timeout: see `RewardSet`.
 
     Raises:
         ValueError: malformed spec or weight, no such module or function.
     """
     rewards = [_load(spec, device, resolve, field, keep_graph) for spec in specs]
-    return RewardSet(rewards, keep_graph=keep_graph, aggregation=aggregation)
+    return RewardSet(rewards, keep_graph=keep_graph, aggregation=aggregation, timeout=timeout)
 
 
 def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, keep_graph: bool) -> Reward:

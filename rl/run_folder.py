@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from rl.checkpoints import remove_unfinished
 from rl.config import TrainConfig
 from rl.evaluation import save_picture
-from rl.file_writing import write_text
+from rl.file_writing import remove_scratch, write_text
 from rl.reward_loading import NonFiniteRewardError
 
 
@@ -57,6 +58,8 @@ def prepare_run_folder(run: Path, resumed: Path | None) -> None:
     Raises:
         FileExistsError: the folder holds something that is not a run.
     """
+    remove_scratch(run)
+    remove_unfinished(run)
     continues = resumed is not None and run.resolve() in resumed.resolve().parents
     if run.exists() and _holds_files(run) and not continues:
         if not (run / "config.yaml").is_file():

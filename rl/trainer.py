@@ -8,7 +8,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from accelerate.utils import set_seed
 from tqdm.auto import tqdm
 
+from rl.background import BackgroundThreads
 from rl.checkpoints import find_checkpoint
 from rl.config import TrainConfig
 from rl.config_loading import write_yaml
@@ -32,6 +33,7 @@ from rl.policy import DiffusionPolicy, sample_seed
 from rl.prompts import epoch_prompts, load_prompts
 from rl.reporting import RunReporter, write_report, write_summary
 from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards, normalized_sum
+from rl.run_errors import explained
 from rl.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
 from rl.stop_signal import StopSignal, announce, stop_message
 from rl.training_state import restore_trainer, save_trainer
@@ -134,9 +136,12 @@ class Trainer:
         accelerator = make_accelerator(config)
         rewards = load_rewards(
             config.rewards, device=accelerator.device, resolve=resolve, keep_graph=update_class.needs_gradients,
-            aggregation=config.reward_aggregation,
+            aggregation=config.reward_aggregation, timeout=config.reward_timeout,
         )
-        held_out = load_rewards(config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards")
+        held_out = load_rewards(
+            config.eval_rewards, device=accelerator.device, resolve=resolve, field="eval_rewards",
+            timeout=config.reward_timeout,
+        )
         pipeline = load_pipeline(resolve(config.model), DTYPES[config.mixed_precision])
         return cls(
             config, pipeline, rewards, prompts, update_class,
@@ -150,9 +155,16 @@ class Trainer:
 
         Raises:
             NonFiniteRewardError: a reward was NaN or infinite; the pictures are in `failure/`, no update was made.
+            RewardTimeoutError: a reward did not answer within `reward_timeout`.
+            ConnectionError: another process of the run has ended.
+        Whatever is raised carries a note on the newest checkpoint.
         """
         started = time.monotonic()
         self._open_run()
+        with explained(self.run, self.accelerator.num_processes):
+            return self._train(started)
+
+    def _train(self, started: float) -> dict[str, Any]:
         before, stop = self.train_seconds, 0
         epochs = range(self.epoch, self.config.num_epochs)
         bar = tqdm(epochs, desc="epochs", unit="epoch", disable=not self.accelerator.is_main_process)
@@ -210,10 +222,10 @@ class Trainer:
         prompts = [prompt for prompt in drawn for _ in range(config.sample_group_size)]
         trajectory = self.policy.empty_trajectory(size * batches, config.sample_guidance_scale)
         positions = torch.arange(batches * world * size).view(batches, world, size)[:, accelerator.process_index]
-        with ThreadPoolExecutor(config.max_workers) as pool:
+        with BackgroundThreads(config.max_workers) as threads:
             score_later = self._score_without_graph
             if config.async_reward_computation:
-                score_later = functools.partial(pool.submit, score_later)
+                score_later = functools.partial(threads.submit, score_later)
             score, score_later = self._counting(self._score), self._counting(score_later)
             pending: list[Any] = []
             for number, indices in enumerate(positions.tolist()):
@@ -273,8 +285,10 @@ class Trainer:
         return int(self.accelerator.gather(torch.tensor([own], device=self.accelerator.device)).max())
 
     def _open_run(self) -> None:
-        resumed = find_checkpoint(Path(self.config.resume_from)) if self.config.resume_from else None
-        if self.accelerator.is_main_process:
+        main, resumed = self.accelerator.is_main_process, None
+        if self.config.resume_from:
+            resumed = find_checkpoint(Path(self.config.resume_from), tell=main)
+        if main:
             prepare_run_folder(self.run, resumed)
             write_yaml(self.config, self.run / "config.yaml")
         self.accelerator.wait_for_everyone()
@@ -282,7 +296,6 @@ class Trainer:
             restore_trainer(self, resumed)
         if self.panel:
             self.panel.open(self.run, self.epoch)
-        main = self.accelerator.is_main_process
         self.reporter = RunReporter(self.run, start_step=self.epoch) if main else None
         start_trackers(self.accelerator, self.config)
 

@@ -122,12 +122,11 @@ def prompts() -> list[str]:
     return ["a red circle", "two blue square", "a green triangle left of a circle", "a photo"]
 
 
-@pytest.fixture(scope="session")
-def rated_table(tmp_path_factory) -> Path:
+def write_rated_table(folder: Path) -> Path:
     """scores.csv beside its pictures: 24 prompts of 3, the brighter a picture the better it is said to fit."""
     from PIL import Image
 
-    folder = tmp_path_factory.mktemp("rated")
+    folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     lines = ["image,prompt,score"]
     colours, shapes = ("red", "green", "blue", "yellow"), ("circle", "square", "triangle")
@@ -140,3 +139,8 @@ def rated_table(tmp_path_factory) -> Path:
     path = folder / "scores.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+@pytest.fixture(scope="session")
+def rated_table(tmp_path_factory) -> Path:
+    return write_rated_table(tmp_path_factory.mktemp("rated"))

@@ -1,9 +1,13 @@
 """The hyperalign command, with the model replaced by the mean redness of a picture."""
 
 import csv
+import errno
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -213,6 +217,31 @@ def test_control_c_is_no_traceback(pictures, capsys, monkeypatch):
     monkeypatch.setattr(Redness, "forward", interrupted)
     assert main(["score", str(pictures), "--prompt", "red", "--model", "m"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_sigterm_is_no_traceback_and_the_earlier_handler_comes_back(pictures, tmp_path, capsys, monkeypatch):
+    def terminated(self, images, prompts):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(Redness, "forward", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    words = ["score", str(pictures), "--prompt", "red", "--model", "m", "--output", str(tmp_path / "s.csv")]
+    assert main(words) == 143
+    assert "stopped by SIGTERM. What is scored is kept" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_full_disk_is_a_message_that_says_how_to_go_on(pictures, tmp_path, capsys, monkeypatch):
+    def full(temporary, records):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("reward.score_files._write_csv", full)
+    output = tmp_path / "s.csv"
+    assert main(["score", str(pictures), "--prompt", "red", "--model", "m", "--output", str(output), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert f"hyperalign score: [Errno 28] No space left on device: '{output}'" in error
+    assert "run the same command again" in error
 
 
 def test_files_and_folders_mix(pictures):

@@ -172,11 +172,13 @@ def test_two_writers_keep_each_others_entries(backbone, paths, tmp_path, encoded
     assert encoded["images"] == 4
 
 
-@pytest.mark.parametrize("content", [b"", b"damaged", None])
+@pytest.mark.parametrize("content", [b"", b"damaged", None, "flipped"])
 def test_a_damaged_cache_is_written_anew(backbone, paths, tmp_path, encoded, content):
     first = features(backbone, paths, cache_dir=tmp_path / "cache")
     (file,) = (tmp_path / "cache").iterdir()
-    file.write_bytes(file.read_bytes()[:-7] if content is None else content)
+    whole = file.read_bytes()
+    damaged = {None: whole[:-7], "flipped": whole[:-7] + bytes([whole[-7] ^ 1]) + whole[-6:]}
+    file.write_bytes(damaged.get(content, content))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         again = features(backbone, paths, cache_dir=tmp_path / "cache")

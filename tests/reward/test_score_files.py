@@ -62,10 +62,24 @@ def test_parts_are_kept_told_apart_and_removed(tmp_path):
     assert list(folder.read(1, KEY)) == RECORDS[:1]
     with pytest.raises(FileNotFoundError, match="part 2 .* run the same command again"):
         list(folder.read(2, KEY))
-    (folder.path / f".123.000003-{KEY}.jsonl").touch()
+    (folder.path / f".hyperalign-elsewhere-123.000003-{KEY}.jsonl").touch()
     folder.remove()
     assert not folder.path.exists()
     folder.remove()
+
+
+def test_a_damaged_part_is_none(tmp_path):
+    folder = PartFolder(tmp_path / "s.csv")
+    folder.write(0, KEY, RECORDS[:1])
+    (file,) = folder.path.iterdir()
+    whole = file.read_bytes()
+    for damaged in (whole.replace(b"0.1", b"0.3"), whole[:-5], b"", b"\xff" + whole[1:]):
+        file.write_bytes(damaged)
+        assert not folder.has(0, KEY)
+        with pytest.raises(FileNotFoundError, match="part 0 .* gone or damaged"):
+            list(folder.read(0, KEY))
+    file.write_bytes(whole)
+    assert folder.has(0, KEY)
 
 
 def test_what_is_not_ours_is_not_removed(tmp_path):

@@ -6,9 +6,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 
 import reward.fit_loop
+import reward.training
 from reward import HyperAlignConfig, HyperAlignReward
 from reward.backbone import Backbone
 from reward.controls import load_controls
@@ -114,8 +116,31 @@ def test_interrupted_and_resumed_equals_uninterrupted(dataset, config, tmp_path,
         assert equal(*both)
 
 
+def test_a_run_killed_while_it_saved_its_model_goes_on(dataset, config, tmp_path, monkeypatch):
+    expected = train(config, dataset, tmp_path / "whole", progress=False)
+    write = reward.training.write_text
+
+    def killed(path, text):
+        if path.name == "metrics.json":
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(reward.training, "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, dataset, tmp_path / "cut", progress=False)
+    monkeypatch.undo()
+    assert (tmp_path / "cut" / "config.json").exists()
+    with pytest.raises(FileExistsError, match="holds a model"):
+        train(config, dataset, tmp_path / "cut", progress=False)
+    resumed = train(config, dataset, tmp_path / "cut", resume=True, progress=False)
+    assert {**resumed, "seconds": 0} == {**expected, "seconds": 0}
+    assert not (tmp_path / "cut" / "training_state.safetensors").exists()
+
+
 def test_processes_that_do_not_find_each_other_are_refused(dataset, config, tmp_path, monkeypatch):
     train(dataclasses.replace(config, epochs=1), dataset, tmp_path / "alone", progress=False)
+    # accelerate looks at the environment once a process, whichever test is the first
+    PartialState()
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(RuntimeError, match="Expected 2 processes, as the launcher started, but accelerate sees 1"):
         train(config, dataset, tmp_path / "two", progress=False)

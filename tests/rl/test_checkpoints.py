@@ -1,7 +1,10 @@
+import os
+
 import pytest
 import torch
 
 from rl.checkpoints import (
+    damage,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
@@ -52,6 +55,51 @@ def test_a_checkpoint_that_goes_is_renamed_before_it_is_emptied(tmp_path, monkey
     # As after a kill: nothing was emptied, and the next save sweeps up.
     save(tmp_path, 3)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint_2", "checkpoint_3"]
+
+
+@pytest.mark.parametrize("name", ["training_state.safetensors", "state.json", "config.yaml", "SHA256SUMS"])
+def test_a_damaged_checkpoint_is_left_out(tmp_path, name, capsys):
+    for number in (1, 2):
+        save(tmp_path, number, write_rest=lambda folder: (folder / "config.yaml").write_text("seed: 1"))
+    newest = find_checkpoint(tmp_path)
+    assert newest.name == "checkpoint_2" and damage(newest) == "" and not capsys.readouterr().out
+    data = bytearray((newest / name).read_bytes())
+    data[len(data) // 2] ^= 4
+    (newest / name).write_bytes(data)
+    assert find_checkpoint(tmp_path).name == "checkpoint_1"
+    assert f"{newest}: " in capsys.readouterr().out
+    assert find_checkpoint(tmp_path, tell=False).name == "checkpoint_1" and not capsys.readouterr().out
+    with pytest.raises(ValueError, match="expected a whole checkpoint, got .*checkpoint_2: .* give the run folder"):
+        find_checkpoint(newest)
+    (tmp_path / "checkpoints" / "checkpoint_1" / "state.json").unlink()
+    with pytest.raises(ValueError, match="got damaged ones alone: .*checkpoint_2.*checkpoint_1: state.json is missing"):
+        find_checkpoint(tmp_path)
+
+
+def test_checkpoints_of_earlier_versions_have_no_sums(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "checkpoints" / "checkpoint_1" / "SHA256SUMS").unlink()
+    assert find_checkpoint(tmp_path).name == "checkpoint_1"
+
+
+def test_what_a_full_disk_leaves_of_a_checkpoint_is_removed(tmp_path):
+    save(tmp_path, 1)
+
+    def fail(folder):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device: '.*checkpoint_2'"):
+        save(tmp_path, 2, write_rest=fail)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint_1"]
+
+
+def test_files_are_on_the_disk_before_the_folder_has_its_name(tmp_path, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: order.append("file") or fsync(number))
+    monkeypatch.setattr(os, "replace", lambda *paths: order.append(paths[1].name) or replace(*paths))
+    save(tmp_path, 1)
+    assert order[-4:] == ["file", "file", "file", "checkpoint_1"]
 
 
 def test_missing(tmp_path):

@@ -1,10 +1,11 @@
 import sys
+import time
 import types
 
 import pytest
 import torch
 
-from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet, load_rewards, normalized_sum
+from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet, RewardTimeoutError, load_rewards, normalized_sum
 
 IMAGES = torch.rand(3, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 PROMPTS = ["a", "b", "c"]
@@ -97,6 +98,12 @@ def test_non_finite(value):
     assert caught.value.images.shape == IMAGES.shape
 
 
+@pytest.mark.parametrize("values", [["good", "bad"], None, [[0.1], [0.2, 0.3]]])
+def test_what_is_no_number_is_named(values):
+    with pytest.raises(ValueError, match="Expected reward 'poet' to return 2 numbers, one a picture, got"):
+        RewardSet([Reward("poet", lambda *_: (values, {}))])(torch.rand(2, 3, 4, 4), ["a", "b"])
+
+
 def test_normalized_sum_gives_rewards_of_any_scale_an_equal_say():
     generator = torch.Generator().manual_seed(0)
     parts = torch.randn(12, 2, generator=generator)
@@ -118,3 +125,32 @@ def test_min_is_the_smallest_weighted_reward(module):
     specs = ["reward_source:red=2", "reward_source:length=0.5"]
     total, parts = load_rewards(specs, aggregation="min")(IMAGES, PROMPTS)
     assert torch.equal(total, torch.minimum(2 * parts["red"], 0.5 * parts["length"]))
+
+
+def test_a_reward_that_hangs_is_an_error_after_its_time():
+    def hangs(images, prompts, metadata):
+        time.sleep(60)
+
+    rewards = RewardSet([Reward("slow", hangs)], timeout=0.1)
+    with pytest.raises(RewardTimeoutError, match="Expected reward 'slow' to answer for 2 pictures .* = 0.1 s"):
+        rewards(torch.rand(2, 3, 4, 4), ["a", "b"])
+
+
+def test_a_rewards_own_timeout_is_its_own_error():
+    def fails(images, prompts, metadata):
+        raise TimeoutError("the server's own words")
+
+    with pytest.raises(TimeoutError, match="the server's own words") as caught:
+        RewardSet([Reward("slow", fails)], timeout=60)(torch.rand(1, 3, 4, 4), ["a"])
+    assert not isinstance(caught.value, RewardTimeoutError)
+
+
+def test_with_a_time_limit_gradients_flow_and_stop_as_without(module):
+    images = torch.rand(2, 3, 4, 4, requires_grad=True)
+    rewards = RewardSet([Reward("mean", lambda images, *_: images.mean((1, 2, 3)))], keep_graph=True, timeout=60)
+    rewards(images, ["a", "b"])[0].sum().backward()
+    assert images.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert not RewardSet([Reward("mean", lambda images, *_: images.sum((1, 2, 3)))], timeout=60)(
+            images, ["a", "b"]
+        )[0].requires_grad

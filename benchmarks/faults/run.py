@@ -1,0 +1,97 @@
+"""What becomes of a command that something goes wrong with? Rounds of tests/faults; one row of results.csv a fault.
+
+python benchmarks/faults/run.py --rounds 10
+python benchmarks/faults/run.py --rounds 50 --only "kill -9"
+python benchmarks/faults/run.py --table              # the table of README.md, from results.csv
+
+A round is a run at another random moment; its number is its seed. A round that fails is a defect: its message is in
+the notes, and the exit code is 1. Rounds are added to those that are in results.csv, which start where these ended.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+ROOT = Path(__file__).resolve().parents[2]
+# A script's own folder comes first on the path, not the one that holds the packages.
+sys.path.insert(0, str(ROOT))
+
+RESULTS = Path(__file__).with_name("results.csv")
+COLUMNS = ("command", "fault", "rounds", "outcome", "notes")
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--only", default="", help="faults, or COMMAND: FAULT, that have this in their names")
+    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="start no round after that long")
+    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
+    arguments = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from benchmarks.results_file import read_rows, write_rows
+
+    rows = {(row["command"], row["fault"]): row for row in read_rows(RESULTS)}
+    if arguments.table:
+        print(table(rows.values()))
+        return 0
+
+    from tests.faults.cases import CASES
+    from tests.faults.commands import build_world
+
+    until = time.monotonic() + arguments.max_seconds
+    failed = False
+    with tempfile.TemporaryDirectory() as scratch:
+        world = build_world(Path(scratch) / "world")
+        # All faults once before any of them again: a run that is cut short has seen each.
+        for number in range(arguments.rounds):
+            for (command, fault), function in CASES.items():
+                if arguments.only not in f"{command}: {fault}" or time.monotonic() > until:
+                    continue
+                row = rows.setdefault((command, fault), {"command": command, "fault": fault, "rounds": 0})
+                if row.get("outcome") == "defect" or int(row["rounds"]) > number:
+                    continue
+                row |= one_round(world, command, fault, function, number, Path(scratch) / "round")
+                failed |= row["outcome"] == "defect"
+                print(f"{command}: {fault}, round {number}: {row['outcome']}", flush=True)
+                write_rows(RESULTS, COLUMNS, rows.values())
+    return int(failed)
+
+
+def one_round(world, command: str, fault: str, function, number: int, folder: Path) -> dict:
+    """Columns of one round; a skipped one counts none."""
+    import shutil
+
+    import pytest
+
+    try:
+        outcome, notes = function(world, command, Random(f"{command} {fault} {number}"), folder)
+    except pytest.skip.Exception as reason:
+        return {"outcome": "not tried", "notes": str(reason)}
+    except AssertionError as error:
+        outcome, notes = "defect", " ".join(str(error).split())[-300:]
+    finally:
+        for path in folder.parent.glob(f"{folder.name}*"):
+            shutil.rmtree(path)
+    return {"rounds": number + 1, "outcome": outcome, "notes": notes}
+
+
+def table(rows) -> str:
+    """Markdown: a line for each fault and outcome, with the commands and their rounds."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        key = (row["fault"], row["outcome"], row["notes"])
+        grouped.setdefault(key, []).append(f"{row['command']} {row['rounds']}")
+    order = list(dict.fromkeys(key[0] for key in grouped))
+    lines = ["| fault | commands, rounds | outcome | what was seen |", "| --- | --- | --- | --- |"]
+    for (fault, outcome, notes), commands in sorted(grouped.items(), key=lambda item: order.index(item[0][0])):
+        lines.append(f"| {fault} | {', '.join(commands)} | {outcome} | {notes} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

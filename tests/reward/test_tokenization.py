@@ -51,6 +51,22 @@ def test_an_end_of_text_token_that_truncation_loses_is_put_back(hugging_face):
     assert tokens[0, -1] == plain.tokenizer.eos_token_id
 
 
+def test_a_prompt_cut_between_equal_words_is_not_taken_for_a_padded_one(hugging_face):
+    plain = hugging_face()
+
+    class Careless:
+        tokenizer = plain.tokenizer
+
+        def __call__(self, prompts):
+            tokens = plain(prompts)
+            tokens[:, -1] = tokens[:, -2]
+            return tokens
+
+    long = " ".join(["red"] * 12)
+    tokens, cut = Tokenizer(Careless())([long])
+    assert tokens[0, -1] == plain.tokenizer.eos_token_id and cut == [long]
+
+
 def test_without_an_end_of_text_token_nothing_is_put_in(hugging_face):
     plain = hugging_face(end_of_text=False)
     tokens, cut = Tokenizer(plain)([LONG])

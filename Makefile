@@ -9,16 +9,18 @@ DEMO := runs/demo
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
+LOWEST := .venv-lowest
+TESTS ?=
 # accelerate gives a CPU process one thread unless told; more than four only cost time on models this small.
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 ))))
 
 # The demo and the tests use only what lies in the repo: no hub look-up, online or not.
-demo test mutants bench: export HF_HUB_OFFLINE := 1
+demo test test-lowest mutants bench: export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo test mutants lint bench clean
+.PHONY: help setup demo test test-lowest mutants lint bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP)  ## make .venv with the tested versions (done once; again when setup.cfg or constraints.txt change)
 	@echo "make setup: $(VENV) is ready"
@@ -46,6 +48,18 @@ demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward,
 test: lint  ## ruff, then every test, with the line coverage of reward/ and rl/
 	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
 
+test-lowest: $(LOWEST)/.complete  ## the tests with every dependency at its lower bound, in .venv-lowest (TESTS=tests/rl: a part)
+	@$(LOWEST)/bin/ruff check .
+	@$(LOWEST)/bin/python -m pytest $(TESTS)
+
+# Python 3.11: the oldest one that is supported, and the one that all these old releases have wheels for.
+$(LOWEST)/.complete: setup.cfg tests/lowest_pins.py
+	@echo "make test-lowest: making $(LOWEST) (an old torch and its CUDA libraries are several GB)"
+	@$(or $(PYTHON),python3.11) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python tests/lowest_pins.py > $(LOWEST)/pins.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/pins.txt -e .
+	@touch $@
+
 mutants: $(STAMP)  ## put known faults back one by one (tests/faults_put_back/); the test each names must fail
 	@$(BIN)/python tests/faults_put_back/run.py
 
@@ -55,5 +69,5 @@ lint: $(STAMP)  ## ruff alone
 bench: $(STAMP)  ## the benchmarks' commands (each takes its own time; see benchmarks/README.md)
 	@sed -n '/^```bash/,/^```/{/^```/d;p}' benchmarks/README.md
 
-clean:  ## remove .venv and build products; runs/ is kept
-	rm -rf $(VENV) build dist hyperalign.egg-info .pytest_cache .ruff_cache .coverage
+clean:  ## remove the environments and build products; runs/ is kept
+	rm -rf $(VENV) $(LOWEST) build dist hyperalign.egg-info .pytest_cache .ruff_cache .coverage

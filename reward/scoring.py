@@ -52,16 +52,21 @@ class ScoreCount:
     unreadable: int = 0
 
 
-def split_rows(rows: Iterable[PictureRow], batch_size: int, model_key: str) -> Iterator[Part]:
-    """Rows as parts of `PART_BATCHES` batches."""
+def split_rows(
+    rows: Iterable[PictureRow], batch_size: int, model_key: str, share: tuple[int, int] = (0, 1)
+) -> Iterator[Part]:
+    """Rows as parts of `PART_BATCHES` batches; of them, as `share` (rank, count) says, every count-th from rank on."""
     rows = iter(rows)
-    index = 0
-    while part := tuple(islice(rows, batch_size * PART_BATCHES)):
+    rank, count = share
+    parts = iter(lambda: tuple(islice(rows, batch_size * PART_BATCHES)), ())
+    for index, part in enumerate(parts):
+        # The others' pictures are not even looked at: each process would ask the disk about all of them.
+        if index % count != rank:
+            continue
         digest = hashlib.sha256(f"{_VERSION} {model_key} {batch_size}".encode())
         for row in part:
             digest.update(json.dumps([row.path, row.prompt, row.problem, _state_on_disk(row.path)]).encode())
         yield Part(index, digest.hexdigest()[:32], part)
-        index += 1
 
 
 def score_parts(
@@ -129,9 +134,7 @@ def score_to_file(
     bar = tqdm(desc="pictures", total=share, disable=not (progress and processes.is_main))
 
     def missing() -> Iterator[Part]:
-        for part in split_rows(rows, batch_size, model_key):
-            if part.index % processes.count != processes.rank:
-                continue
+        for part in split_rows(rows, batch_size, model_key, (processes.rank, processes.count)):
             if folder.has(part.index, part.key):
                 bar.update(len(part.rows))
             else:

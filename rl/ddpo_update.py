@@ -233,14 +233,16 @@ class PromptStatistics:
     def update(self, prompts: Sequence[str], rewards: torch.Tensor) -> torch.Tensor:
         """(N,) advantages; prompts with fewer than `min_count` remembered rewards use the mean and std of (N,)."""
         values = rewards.double().numpy()
-        names = np.array(prompts)
         advantages = np.empty_like(values)
-        for prompt in dict.fromkeys(prompts):
-            own = values[names == prompt]
+        places: dict[str, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(prompt, []).append(place)
+        for prompt, own_places in places.items():
+            own = values[own_places]
             remembered = (self.rewards.get(prompt, []) + own.tolist())[-self.buffer_size :]
             self.rewards[prompt] = remembered
             basis = values if len(remembered) < self.min_count else np.array(remembered)
-            advantages[names == prompt] = (own - basis.mean()) / (basis.std() + 1e-6)
+            advantages[own_places] = (own - basis.mean()) / (basis.std() + 1e-6)
         return torch.from_numpy(advantages).float()
 
 

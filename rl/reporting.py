@@ -1,10 +1,10 @@
-"""What a run writes about itself: metrics.csv, sample grids, summary.json and report.html, each file always whole."""
+"""What a run writes about itself: grids, summary.json, report.html, each file whole; metrics.csv, line by line."""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class RunReporter:
         self.run_dir = Path(run_dir)
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self._rows = {step: row for step, row in read_metrics(self.run_dir).items() if step <= start_step}
+        self._columns: dict[str, None] = {}  # of the header that this reporter wrote
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Add `values` to the row of `step`; a later value of the same name replaces the earlier one.
@@ -45,20 +46,33 @@ class RunReporter:
         Raises:
             TypeError: a value is not a number.
         """
-        row = self._rows.setdefault(int(step), {})
+        new = {}
         for name, value in values.items():
             try:
-                row[name] = float(value)
+                new[name] = float(value)
             except (TypeError, ValueError) as error:
                 raise TypeError(f"Expected a number for the metric {name!r}, got {value!r}.") from error
-        columns = list(dict.fromkeys(name for step in sorted(self._rows) for name in self._rows[step]))
+        step, newest = int(step), next(reversed(self._rows), None)
+        self._rows.setdefault(step, {}).update(new)
+        path = self.run_dir / "metrics.csv"
+        # A last row that fits under the header is added in one write; all rows anew each time would cost steps squared.
+        if newest is not None and step > newest and new.keys() <= self._columns.keys() and path.is_file():
+            with path.open("a", encoding="utf-8", newline="") as file:
+                file.write(self._lines([step]))
+            return
+        self._rows = dict(sorted(self._rows.items()))
+        self._columns = dict.fromkeys(name for row in self._rows.values() for name in row)
+        write_text(path, self._lines(self._rows, header=True))
+
+    def _lines(self, steps: Iterable[int], header: bool = False) -> str:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["step", *columns])
-        for step in sorted(self._rows):
+        if header:
+            writer.writerow(["step", *self._columns])
+        for step in steps:
             row = self._rows[step]
-            writer.writerow([step, *(_shortest(row[name]) if name in row else "" for name in columns)])
-        write_text(self.run_dir / "metrics.csv", text.getvalue())
+            writer.writerow([step, *(_shortest(row[name]) if name in row else "" for name in self._columns)])
+        return text.getvalue()
 
     def save_grid(self, name: str, images: torch.Tensor, captions: Sequence[str]) -> Path:
         """Pictures with their captions as samples/{name}.png; small pictures are enlarged pixel by pixel.
@@ -94,7 +108,8 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
         return {}
     rows: dict[int, dict[str, float]] = {}
     with path.open(newline="", encoding="utf-8") as lines:
-        reader = csv.DictReader(lines)
+        # A last line without its end was being added when the machine went down.
+        reader = csv.DictReader(line for line in lines if line.endswith("\n"))
         for row in reader:
             try:
                 step = int(row.pop("step"))

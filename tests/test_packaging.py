@@ -5,11 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import textwrap
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.lowest_pins import lowest_pins
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"attention_refine", "reward", "rl", "tinyworld"}
@@ -24,13 +27,19 @@ def run(*command: str, cwd: Path, path: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def built(tmp_path_factory):
+    """Folder of the sdist, and of the wheel that was built from it and not from the repo."""
     # From a copy: a build leaves build/ behind, and the next one would pack what was deleted since.
     source = tmp_path_factory.mktemp("source") / "repo"
     leave = shutil.ignore_patterns(".*", "models", "runs", "build", "dist", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, source, ignore=leave)
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "out", ".", cwd=source)
-    (path,) = (source / "out").glob("*.whl")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", ".", cwd=source)
+    return source / "out"
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -59,6 +68,14 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     assert top - PACKAGES == {next(name for name in top if name.endswith(".dist-info"))}
     assert not [name for name in names if name.endswith((".pyc", ".tmp", ".pt", ".bin", ".pkl"))]
     assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_holds_no_more_than_the_wheel_is_made_of(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        top = {name.split("/")[1] for name in archive.getnames() if "/" in name}
+    makings = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "hyperalign.egg-info", "pyproject.toml", "setup.cfg"}
+    assert top == PACKAGES | makings
 
 
 def test_every_source_file_is_in_the_wheel(wheel):
@@ -127,6 +144,46 @@ def test_the_built_in_reward_scores_from_the_installed_wheel(installed, tmp_path
     """
     header, row = python(code, installed, tmp_path).splitlines()
     assert header == "path,prompt,score" and row.startswith("a.png,a red circle,")
+
+
+def test_a_lora_is_trained_and_exported_from_the_installed_wheel(installed, tmp_path):
+    code = """
+    from rl import ddpo_train, export_lora
+    import sys
+    small = {"output_dir": "run", "num_epochs": 1, "sample_batch_size": 8, "sample_num_batches_per_epoch": 1,
+             "train_batch_size": 8, "eval_at_end": "false", "log_with": "none"}
+    sys.argv = ["hyperalign-ddpo", *(part for name, value in small.items() for part in (f"--{name}", str(value)))]
+    ddpo_train.main()
+    for kind in ("diffusers", "peft", "kohya"):
+        export_lora.main(["run", "--format", kind, "--license", "apache-2.0", "--output", kind])
+    """
+    python(code, installed, tmp_path)
+    for kind, name in (("diffusers", "pytorch_lora_weights"), ("peft", "adapter_model"), ("kohya", "*")):
+        assert list((tmp_path / kind).glob(f"{name}.safetensors")) and (tmp_path / kind / "README.md").is_file()
+
+
+def test_the_lowest_versions_are_those_that_setup_cfg_states(tmp_path):
+    setup = tmp_path / "setup.cfg"
+    text = """[metadata]
+    name = own
+    [options]
+    install_requires =
+        a>=1.2
+        b_c>=3
+    [options.extras_require]
+    one =
+        a>=1.2
+        d>=0.4
+    all =
+        own[one]
+    """
+    setup.write_text(textwrap.dedent(text))
+    assert lowest_pins(setup) == ["a==1.2", "b_c==3", "d==0.4"]
+    for line in ("d>=0.5", "e", "e>=1,<2", "e==1"):
+        setup.write_text(textwrap.dedent(text).replace("d>=0.4", f"d>=0.4\n    {line}"))
+        with pytest.raises(ValueError, match="setup.cfg: expected"):
+            lowest_pins(setup)
+    assert "torch==2.6" in lowest_pins(ROOT / "setup.cfg")
 
 
 def test_dependencies_are_pinned_without_a_place():

@@ -71,5 +71,3 @@ def test_the_folder(inputs, tmp_path, monkeypatch):
     fields = {"rho": 0.6, "lam": 0.01, "mode": "attention_bias"}
     options = OPTIONS | {"custom_generate": folder, "trust_remote_code": True, "contrastive_attention": fields}
     assert torch.equal(logits(model.generate(**inputs, **options)), logits(expected))
-    with pytest.raises(ValueError, match="trust_remote_code"):
-        model.generate(**inputs, **(options | {"trust_remote_code": False}))

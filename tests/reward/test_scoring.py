@@ -1,11 +1,13 @@
 """Scores of many pictures: equal to those of single ones, and the same file however often the run was cut."""
 
 import csv
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -255,3 +257,36 @@ def test_two_processes_give_the_same_file(saved, pictures, tmp_path):
     assert said.count(f"{COUNT} scores in") == 1
     assert two.read_bytes() == one.read_bytes()
     assert not part_files(two)
+
+
+def test_memory_does_not_grow_with_the_rows(reward, tmp_path, monkeypatch):
+    # Nothing may be held of a row that is written: a single pointer a row would be seen here.
+    monkeypatch.setattr(type(reward), "forward", lambda self, pictures, prompts: torch.zeros(len(prompts)))
+
+    def peak(count):
+        with (tmp_path / "pairs.csv").open("w") as table:
+            table.write("image,prompt\n")
+            table.writelines(f"{i % 8}.png,a red circle {i}\n" for i in range(count))
+        gc.collect()
+        tracemalloc.start()
+        rows = find_rows([], tmp_path / "pairs.csv")
+        found, _ = score_to_file(reward, rows, tmp_path / f"{count}.csv", batch_size=64, progress=False)
+        assert found.scored == count
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    for i in range(8):
+        Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    peak(300)  # caches and imports of the first run
+    assert peak(10_000) - peak(1_000) < 9_000 * 8
+
+
+def test_a_process_asks_the_disk_about_its_own_share_alone(pictures, monkeypatch):
+    asked = []
+    monkeypatch.setattr("reward.scoring._state_on_disk", asked.append)
+    rows = list(find_rows([], pictures / "pairs.csv"))
+    whole = list(split_rows(rows, BATCH, "model"))
+    asked.clear()
+    assert list(split_rows(rows, BATCH, "model", (1, 2))) == whole[1::2]
+    assert asked == [row.path for part in whole[1::2] for row in part.rows]

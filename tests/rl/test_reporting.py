@@ -124,6 +124,30 @@ def test_resuming_touches_nothing_before_the_first_row(tmp_path):
     assert read_metrics(tmp_path) == {1: {"a": 1.0}}
 
 
+def test_a_row_that_fits_under_the_header_is_added_and_none_written_again(tmp_path, monkeypatch):
+    moved = []
+    real = os.replace
+    monkeypatch.setattr(os, "replace", lambda a, b: (moved.append(b), real(a, b)))
+    reporter = RunReporter(tmp_path)
+    for step in range(1, 41):
+        reporter.log(step, {"a": step / 3} | ({"eval": step / 7} if step % 10 == 0 else {}))
+    assert len(moved) == 2, "at the first row, and where a column came"
+    rows = read_csv(tmp_path)
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 41)]
+    assert [float(row["eval"]) for row in rows if row["eval"]] == [step / 7 for step in (10, 20, 30, 40)]
+
+
+def test_a_row_that_a_crash_cut_is_left_out_and_written_whole_on_resuming(tmp_path):
+    reporter = RunReporter(tmp_path)
+    for step in (1, 2):
+        reporter.log(step, {"a": step / 3})
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text()[:-4])
+    assert read_metrics(tmp_path) == {1: {"a": 1 / 3}}
+    RunReporter(tmp_path, start_step=1).log(2, {"a": 2 / 3})
+    assert read_metrics(tmp_path) == {1: {"a": 1 / 3}, 2: {"a": 2 / 3}}
+
+
 @pytest.mark.parametrize("text", ["step,a\n1,high\n", "epoch,a\n1,2\n", "step,a\n,2\n"])
 def test_a_spoilt_metrics_file_is_named(tmp_path, text):
     (tmp_path / "metrics.csv").write_text(text)

@@ -1,0 +1,73 @@
+"""What an epoch of DDPO costs against pictures, sampling steps and resolution: rows of ddpo.csv.
+
+OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python -m benchmarks.scaling.ddpo
+
+The packaged recipe on the tiny world, one number changed at a time. Every row is the first epoch of its own process.
+*Above start*: the process's peak above what it had before the model was loaded, the libraries apart.
+"""
+
+import argparse
+import importlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.results_file import write_rows
+from benchmarks.scaling.one_process import in_turns
+from rl.config import DDPOConfig
+from rl.config_loading import load_config
+from rl.ddpo_train import packaged_recipe, resolve_packaged
+from rl.ddpo_update import DDPOUpdate
+from rl.trainer import Trainer
+
+RESULTS = Path(__file__).with_name("ddpo.csv")
+PARTS = ("rollout", "decode", "reward", "update")
+COLUMNS = ("axis", "value", "repeat", "pictures", "steps", "resolution", "seconds", "epoch_cpu_seconds", *PARTS,
+           "start_mb", "peak_mb")  # fmt: skip
+BASE = {"pictures": 32, "steps": 3, "resolution": 48}
+AXES = {"pictures": (32, 128, 512), "steps": (3, 6, 12), "resolution": (48, 96)}
+LIBRARIES = ("diffusers", "transformers", "open_clip", "peft", "trl")  # loaded before the processes part
+BATCH = 32
+
+
+def cases() -> list[dict[str, Any]]:
+    """Every axis's values, the other two as in BASE."""
+    return [BASE | {"axis": axis, "value": value, axis: value} for axis, values in AXES.items() for value in values]
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of an epoch, whole and by part, in the process that this runs in."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "output_dir": folder, "log_with": "none", "num_threads": 1, "sample_num_steps": case["steps"],
+            "resolution": case["resolution"], "sample_batch_size": BATCH,
+            "sample_num_batches_per_epoch": case["pictures"] // BATCH, "train_batch_size": BATCH,
+        }  # fmt: skip
+        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        config = load_config(
+            DDPOConfig, arguments, default_recipe=packaged_recipe("ddpo.yaml"), prog="", description=""
+        )
+        trainer = Trainer.from_config(config, DDPOUpdate, resolve=resolve_packaged)
+        trainer.reporter = None
+        started, cpu = time.perf_counter(), time.process_time()
+        metrics = trainer._run_epoch(0)
+        row = {"seconds": time.perf_counter() - started, "epoch_cpu_seconds": time.process_time() - cpu}
+    return row | {part: metrics[f"seconds/{part}"] for part in PARTS}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    from diffusers import StableDiffusionPipeline  # noqa: F401
+    from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
+
+    in_turns(measure, cases(), repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
+
+
+if __name__ == "__main__":
+    main()

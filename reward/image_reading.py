@@ -1,5 +1,8 @@
 """Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
 
+import functools
+import math
+import os
 from os import PathLike, fspath
 from typing import Any
 
@@ -8,7 +11,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+# Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# A resize holds weights for every row and column of its input; JPEG's own limit.
+MOST_A_SIDE = 65535
+
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+# rows composited at a time
+_BAND = 256
 
 
 def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
@@ -21,12 +31,13 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
 
     Raises:
         TypeError: anything else.
-        ValueError: an unreadable file, a decompression bomb, wrong rank or channels.
+        ValueError: an unreadable file, one in none of `FORMATS`, a decompression bomb (more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
     """
     if isinstance(image, (str, PathLike)):
         return _read_file(fspath(image), keep_bytes)
     if isinstance(image, Image.Image):
-        return _from_pil(image, keep_bytes)
+        return _from_pil(ImageOps.exif_transpose(image), keep_bytes)
     if isinstance(image, np.ndarray):
         return _from_numpy(image, keep_bytes)
     raise TypeError(
@@ -43,28 +54,55 @@ def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
 
 
 def _read_file(path: str, keep_bytes: bool) -> Tensor:
+    if not os.path.lexists(path):
+        raise ValueError(f"Expected an image file but there is none at {path}")
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, keep_bytes)
-    except FileNotFoundError as error:
-        raise ValueError(f"Expected an image file but there is none at {path}") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"Expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels but {path} is larger (a "
-            "possible decompression bomb); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        ) from error
-    # PIL reports damaged files as any of these, by format
-    except (OSError, SyntaxError, EOFError) as error:
+        with Image.open(path, formats=_formats()) as image:
+            if not _is_bomb(image):
+                image.load()
+                # some formats tell their true size only now
+                if not _is_bomb(image):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    return _from_pil(image, keep_bytes)
+    except Image.DecompressionBombError:
+        pass
+    # PIL reports damaged files as almost anything, by format: OSError, SyntaxError, struct.error, KeyError, ...
+    except Exception as error:
         raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
+    raise ValueError(
+        f"Expected an image of at most {Image.MAX_IMAGE_PIXELS} pixels, {MOST_A_SIDE} on a side, but {path} is larger "
+        "(a possible decompression bomb); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+    )
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of PIL reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _is_bomb(image: Image.Image) -> bool:
+    # PIL itself only warns up to twice its limit
+    return max(image.size) > MOST_A_SIDE or image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf)
 
 
 def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numpy(_wide_array(image), keep_bytes)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _from_numpy(np.asarray(image.convert("RGBA")), keep_bytes)
+        return _composited(image)
     return _from_numpy(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), keep_bytes)
+
+
+def _composited(image: Image.Image) -> Tensor:
+    """A transparent image on white, float (3,H,W); in bands, for whole it would be held several times over."""
+    whole = torch.from_numpy(np.empty((3, image.height, image.width), dtype=np.float32))
+    for top in range(0, image.height, _BAND):
+        bottom = min(top + _BAND, image.height)
+        band = image.crop((0, top, image.width, bottom)).convert("RGBA")
+        whole[:, top:bottom] = _from_numpy(np.asarray(band), keep_bytes=False)
+    return whole
 
 
 def _wide_array(image: Image.Image) -> np.ndarray:
@@ -94,7 +132,10 @@ def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
         return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)
     if array.dtype.name in _FULL_SCALE:
-        pixels = torch.from_numpy(array.astype(np.float32)) / _FULL_SCALE[array.dtype.name]
+        # channels first at once: a copy of a large picture less
+        planes = np.empty((array.shape[-1], *array.shape[:2]), dtype=np.float32)
+        planes[...] = array.transpose(2, 0, 1)
+        pixels = torch.from_numpy(planes).div_(_FULL_SCALE[array.dtype.name]).permute(1, 2, 0)
     elif np.issubdtype(array.dtype, np.floating):
         wide = np.float64 if array.dtype == np.float64 else np.float32
         pixels = torch.from_numpy(np.array(array, dtype=wide))

@@ -41,6 +41,20 @@ def test_text_that_unpacks_to_gigabytes_is_refused(tmp_path):
         read_image(tmp_path / "x.png")
 
 
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (3, 5_000)])
+def test_an_elongated_picture_is_cropped_before_it_is_enlarged(shape):
+    images = torch.randint(0, 256, (1, 3, *shape), dtype=torch.uint8)
+    assert TRANSFORM(images).shape == (1, 3, 48, 48)
+
+
+def test_what_is_cropped_early_is_what_would_have_been_cropped_late():
+    columns = torch.linspace(0, 1, 200).expand(1, 3, 4, 200).contiguous()
+    whole = torch.nn.functional.interpolate(
+        columns, size=(48, 2400), mode="bicubic", antialias=True, align_corners=False
+    )
+    assert torch.allclose(TRANSFORM.fit(columns), whole[..., 1176:1224], atol=1e-3)
+
+
 def test_postscript_is_never_handed_to_an_interpreter(tmp_path):
     page = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(%pipe%touch x) (w) file\nshowpage\n"
     (tmp_path / "picture.png").write_bytes(page)

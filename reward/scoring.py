@@ -182,7 +182,8 @@ def state_digest(settings: Any, state: Mapping[str, Tensor]) -> str:
 def _state_on_disk(path: str) -> tuple[int, int] | None:
     try:
         state = os.stat(path)
-    except OSError:
+    # ValueError: a NUL in it
+    except (OSError, ValueError):
         return None
     return state.st_size, state.st_mtime_ns
 

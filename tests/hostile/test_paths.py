@@ -1,0 +1,45 @@
+"""Names from files and recipes that would lead out of the folder they belong to."""
+
+import json
+
+import pytest
+
+from attention_refine.check_run import find_run_rows
+from benchmarks.fuzz.folders import Loras
+from benchmarks.fuzz.guard import guarded
+from reward.datasets import load_dataset
+from reward.scoring import split_rows
+from reward.scoring_inputs import find_rows
+from rl.config import DDPOConfig
+from rl.export_lora import export_lora
+from rl.reporting import RunReporter
+
+
+@pytest.mark.parametrize("name", ["\0", "a\0.png", "x" * 5000, "x" * 300, "../" * 2000])
+def test_a_table_names_a_picture_that_cannot_be(tmp_path, name):
+    line = json.dumps({"image": name, "prompt": "x", "score": 1})
+    (tmp_path / "a.png").write_bytes(b"x")
+    good = json.dumps({"image": "a.png", "prompt": "x", "score": 1})
+    (tmp_path / "t.jsonl").write_text(f"{line}\n{good}\n")
+    dataset = load_dataset("table", tmp_path / "t.jsonl", skip_bad=True)
+    assert len(dataset) == 1 and "line 1: expected" in dataset.bad[0]
+    [part] = split_rows(find_rows([tmp_path / "t.jsonl"]), 4, "")
+    assert len(part.rows) == 2
+
+
+def test_a_picture_with_a_nul_in_its_name_is_one_that_cannot_be_read(tmp_path):
+    from PIL import Image
+
+    from reward import HyperAlignReward
+    from reward.scoring import score_to_file
+    from tinyworld import weights_path
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    rows = [{"image": name, "prompt": "a\0 ring"} for name in ("a.png", "b\0.png", "../../../etc/passwd")]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    reward = HyperAlignReward.from_pretrained(weights_path("hyperalign"))
+    with guarded(tmp_path):
+        count, problems = score_to_file(
+            reward, find_rows([tmp_path / "t.jsonl"]), tmp_path / "s.csv", progress=False
+        )
+        assert (count.scored, count.unreadable, len(list(problems))) == (1, 2, 2)

@@ -230,6 +230,13 @@ def _checked_prompts(prompts: str | Sequence[str]) -> _Prompts:
     for i, prompt in enumerate(checked):
         if not isinstance(prompt, str):
             raise TypeError(f"Expected every prompt to be a string but prompt {i} is {prompt!r}")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Expected every prompt in Unicode but prompt {i} has half a surrogate pair: {ascii(prompt[:80])}; "
+                "mend what read it"
+            ) from error
     if not checked:
         raise ValueError("Expected at least one prompt but got an empty list")
     return checked

@@ -1,0 +1,40 @@
+"""Prompts of any Unicode and any length; recipes that YAML turns into more than they are; tables and workbooks."""
+
+import time
+import zipfile
+
+import pytest
+import torch
+
+from attention_refine.question_files import read_questions
+from attention_refine.questions import make_questions
+from benchmarks.fuzz.guard import guarded
+from benchmarks.fuzz.tables import Workbooks
+from reward import HyperAlignReward
+from reward.datasets import load_dataset
+from reward.phrases import split_prompt
+from reward.plain_yaml import parse_plain_yaml, read_plain_yaml
+from reward.scoring_inputs import find_rows
+from reward.tokenization import Tokenizer
+from reward.training_config import load_training_config
+from rl.config import DDPOConfig
+from rl.config_loading import read_yaml
+from tinyworld import weights_path
+
+
+@pytest.fixture(scope="module")
+def reward():
+    return HyperAlignReward.from_pretrained(weights_path("hyperalign"))
+
+
+def test_half_a_surrogate_pair_is_refused_by_its_name(reward, tmp_path):
+    with pytest.raises(ValueError, match="prompt 1 has half a surrogate pair"):
+        reward(torch.rand(2, 3, 48, 48), ["a ring", "a \ud800 ring"])
+    with pytest.raises(ValueError, match="expected Unicode"):
+        find_rows([tmp_path], prompt="\udcff")
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
+    for old, new in zip("abcdefghi", "bcdefghij", strict=True)
+)

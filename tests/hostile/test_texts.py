@@ -34,6 +34,23 @@ def test_half_a_surrogate_pair_is_refused_by_its_name(reward, tmp_path):
         find_rows([tmp_path], prompt="\udcff")
 
 
+@pytest.mark.filterwarnings("ignore:.*were cut")
+@pytest.mark.parametrize("prompt", ["\0", "\x1b[31m ring", "a" * 100_000, "a ring " * 14_000, " " * 99_999 + "a ring"])
+def test_control_characters_and_long_prompts_have_a_score(reward, prompt):
+    assert reward(torch.rand(1, 3, 48, 48), [prompt]).isfinite().all()
+
+
+def test_a_word_of_100_000_letters_takes_no_minutes():
+    import open_clip
+
+    tokenizer = Tokenizer(open_clip.tokenizer.SimpleTokenizer())
+    started = time.process_time()
+    tokens, cut = tokenizer(["aA" * 50_000])
+    assert time.process_time() - started < 2
+    assert len(cut) == 1 and tokens[0, -1] == tokenizer.open_clip_tokenizer.eot_token_id
+    assert torch.equal(tokenizer(["a red ring" + " " * 50_000])[0], tokenizer(["a red ring"])[0])
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
     for old, new in zip("abcdefghi", "bcdefghij", strict=True)

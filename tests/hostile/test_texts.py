@@ -51,6 +51,12 @@ def test_a_word_of_100_000_letters_takes_no_minutes():
     assert torch.equal(tokenizer(["a red ring" + " " * 50_000])[0], tokenizer(["a red ring"])[0])
 
 
+@pytest.mark.parametrize("prompt", ["² rings", "①  cats", "1" * 5000 + " rings", "٣ rings"])
+def test_digits_that_are_no_numbers(prompt):
+    make_questions(prompt)
+    assert "".join(piece.text for piece in split_prompt(prompt)).replace(" ", "") == "".join(prompt.split())
+
+
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
     for old, new in zip("abcdefghi", "bcdefghij", strict=True)

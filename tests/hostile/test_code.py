@@ -1,0 +1,79 @@
+"""Nothing in a file is run: no pickle is opened, no remote code loaded, no environment variable set."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.fuzz.folders import Backbones
+from benchmarks.fuzz.guard import guarded
+from reward.backbone import Backbone
+from reward.saved_model import read_weights
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    """A sound backbone's folder, without the pickle that the fuzz target puts there."""
+    Backbones(tmp_path)
+    (tmp_path / "open_clip_pytorch_model.bin").unlink()
+    return tmp_path
+
+
+def change(folder, **text):
+    path = folder / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["text_cfg"] |= text
+    path.write_text(json.dumps(config))
+
+
+def test_a_sound_backbone_loads(backbone):
+    with guarded(backbone):
+        assert Backbone(f"local-dir:{backbone}").embed_dim == 8
+
+
+@pytest.mark.parametrize("name", ["open_clip_pytorch_model.bin", "model.pth", "weights.bin"])
+def test_a_pickle_beside_safetensors_is_never_opened(backbone, evil_pickle, name):
+    (backbone / name).write_bytes(evil_pickle)
+    with guarded(backbone):  # open_clip's own name for safetensors comes first
+        Backbone(f"local-dir:{backbone}")
+    (backbone / "open_clip_model.safetensors").rename(backbone / "weights.safetensors")
+    with guarded(backbone), pytest.raises(ValueError, match="a pickle; remove it"):
+        Backbone(f"local-dir:{backbone}")
+
+
+@pytest.mark.parametrize("name", ["open_clip_model.safetensors", "model.safetensors"])
+def test_a_pickle_named_safetensors_is_not_unpickled(backbone, evil_pickle, name):
+    (backbone / "open_clip_model.safetensors").unlink()
+    (backbone / name).write_bytes(evil_pickle)
+    with guarded(backbone), pytest.raises(ValueError, match="could not load it|could not read"):
+        Backbone(f"local-dir:{backbone}")
+    with guarded(backbone), pytest.raises((ValueError, FileNotFoundError)):
+        read_weights(backbone)
+
+
+@pytest.mark.parametrize("tokenizer", [".", "tokens"])
+def test_a_tokenizer_with_code_of_its_own_is_refused(backbone, tokenizer):
+    (backbone / "tokens").mkdir()
+    code = f"import os\nos.environ['HOSTILE'] = 'run'\nopen({str(backbone / 'run')!r}, 'w')\nclass Evil: pass\n"
+    for folder in (backbone, backbone / "tokens"):
+        (folder / "evil.py").write_text(code)
+    change(backbone, hf_tokenizer_name=tokenizer, tokenizer_kwargs={"trust_remote_code": True})
+    with guarded(backbone), pytest.raises(ValueError, match="asks for some to be run"):
+        Backbone(f"local-dir:{backbone}")
+    change(backbone, tokenizer_kwargs={})
+    config = {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.Evil", None]}}
+    (backbone / tokenizer / "tokenizer_config.json").write_text(json.dumps(config))
+    with guarded(backbone), pytest.raises(ValueError, match="asks for some to be run"):
+        Backbone(f"local-dir:{backbone}")
+    assert not (backbone / "run").exists()
+
+
+def test_a_configuration_cannot_ask_for_more_than_its_weights(backbone):
+    for text in ({"layers": 10**9}, {"width": 10**6}, {"vocab_size": 10**9}):
+        shutil.copyfile(backbone / "open_clip_config.json", backbone / "kept.json")
+        change(backbone, **text)
+        with guarded(backbone), pytest.raises(ValueError, match="Expected"):
+            Backbone(f"local-dir:{backbone}")
+        shutil.copyfile(backbone / "kept.json", backbone / "open_clip_config.json")

@@ -90,8 +90,7 @@ class HyperAlignReward(nn.Module):
         config = saved_model.read_config(folder)
         if from_hub:
             saved_model.refuse_outside(config.backbone, folder)
-        head = HyperAlign(config)
-        saved_model.load_strict(head, saved_model.read_weights(folder), folder)
+        head = saved_model.load_head(config, folder)
         backbone = Backbone(resolve_backbone(config.backbone, folder), config.pretrained)
         return cls(config, head, backbone)._placed(device, dtype)
 

@@ -77,3 +77,12 @@ def test_a_configuration_cannot_ask_for_more_than_its_weights(backbone):
         with guarded(backbone), pytest.raises(ValueError, match="Expected"):
             Backbone(f"local-dir:{backbone}")
         shutil.copyfile(backbone / "kept.json", backbone / "open_clip_config.json")
+
+
+def test_a_head_cannot_ask_for_more_than_its_weights(tmp_path):
+    from benchmarks.fuzz.folders import RewardHeads
+
+    target = RewardHeads(tmp_path)
+    for number in (b"800000000", b"9" * 30):
+        with guarded(tmp_path), pytest.raises(ValueError, match="Expected"):
+            target.run(b"\x00" + target.config.replace(b'"embed_dim": 8', b'"embed_dim": ' + number))

@@ -61,3 +61,33 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}, *{old}]\n"
     for old, new in zip("abcdefghi", "bcdefghij", strict=True)
 )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [BOMB, "model: &m [1, *m]", "tracker_kwargs: &t {a: *t}", "seed: !!int ''", "seed: !!bool x", "seed: " + "[" * 5000,
+     "seed: 2001-13-45", "model: !!python/object/apply:os.system ['true']", "seed: 9" + "9" * 5000, "\x00", "a: b: c"],
+)  # fmt: skip
+def test_yaml_that_is_more_than_data(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with guarded(tmp_path):
+        for read in (lambda path: read_yaml(path, DDPOConfig), load_training_config):
+            with pytest.raises(ValueError, match="recipe.yaml is not valid YAML"):
+                read(tmp_path / "recipe.yaml")
+
+
+def test_a_recipe_is_short(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("# " + "x" * 200_000)
+    with pytest.raises(ValueError, match="at most 100000 bytes but got 200002"):
+        read_plain_yaml(tmp_path / "recipe.yaml")
+    assert parse_plain_yaml("a: [1, 'x', null]") == {"a": [1, "x", None]}
+
+
+def test_no_variable_is_set_by_a_recipe(tmp_path):
+    for text in ("env: {HOSTILE: 1}", "seed: 1\ntracker_kwargs: {env: {HOSTILE: 1}}\n"):
+        (tmp_path / "recipe.yaml").write_text(text)
+        with guarded(tmp_path):
+            try:
+                DDPOConfig(**read_yaml(tmp_path / "recipe.yaml", DDPOConfig))
+            except ValueError as error:
+                assert "env" in str(error)

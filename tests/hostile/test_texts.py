@@ -91,3 +91,13 @@ def test_no_variable_is_set_by_a_recipe(tmp_path):
                 DDPOConfig(**read_yaml(tmp_path / "recipe.yaml", DDPOConfig))
             except ValueError as error:
                 assert "env" in str(error)
+
+
+@pytest.mark.parametrize("number", ["0x" + "f" * 400, ".inf", ".nan"])
+def test_numbers_beyond_floats(tmp_path, number):
+    (tmp_path / "a.yaml").write_text(f"train_learning_rate: {number}")
+    with pytest.raises(ValueError, match="expected a finite number"):
+        DDPOConfig(**read_yaml(tmp_path / "a.yaml", DDPOConfig))
+    (tmp_path / "b.yaml").write_text(f"lr_head: {number}")
+    with pytest.raises(ValueError, match="Expected lr_head to be finite"):
+        load_training_config(tmp_path / "b.yaml")

@@ -15,6 +15,19 @@ from rl.export_lora import export_lora
 from rl.reporting import RunReporter
 
 
+@pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "..", "a\\b", "", "a\0"])
+def test_a_tracker_project_is_no_path(name):
+    with pytest.raises(ValueError, match="tracker_project_name: expected a name and no path"):
+        DDPOConfig(tracker_project_name=name)
+
+
+@pytest.mark.parametrize("name", ["../logs", "a/../../b", "..", "a\0"])
+def test_a_tracker_folder_lies_inside_the_run(name):
+    with pytest.raises(ValueError, match="logdir: expected a folder inside output_dir"):
+        DDPOConfig(logdir=name)
+    assert DDPOConfig(logdir="/var/logs").logdir == "/var/logs"
+
+
 @pytest.mark.parametrize("name", ["\0", "a\0.png", "x" * 5000, "x" * 300, "../" * 2000])
 def test_a_table_names_a_picture_that_cannot_be(tmp_path, name):
     line = json.dumps({"image": name, "prompt": "x", "score": 1})

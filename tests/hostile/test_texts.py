@@ -101,3 +101,19 @@ def test_numbers_beyond_floats(tmp_path, number):
     (tmp_path / "b.yaml").write_text(f"lr_head: {number}")
     with pytest.raises(ValueError, match="Expected lr_head to be finite"):
         load_training_config(tmp_path / "b.yaml")
+
+
+def test_a_damaged_parquet_page_is_a_value_error(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"image": ["a.png"] * 500, "prompt": ["x y z"] * 500, "score": [0.5] * 500}
+    table = pyarrow.table(columns)
+    parquet.write_table(table, tmp_path / "t.parquet", compression="none", use_dictionary=False)
+    data = bytearray((tmp_path / "t.parquet").read_bytes())
+    data[4:64] = b"\xff" * 60
+    (tmp_path / "t.parquet").write_bytes(data)
+    with pytest.raises(ValueError, match="Expected a Parquet file"):
+        load_dataset("table", tmp_path / "t.parquet", check_images=False)
+    with pytest.raises(ValueError, match="Expected a Parquet file"):
+        list(find_rows([tmp_path / "t.parquet"]))

@@ -103,6 +103,36 @@ def test_numbers_beyond_floats(tmp_path, number):
         load_training_config(tmp_path / "b.yaml")
 
 
+@pytest.mark.parametrize("row", ["1048576", "1000000000", "100001"])
+def test_a_workbook_of_a_million_rows_that_are_not_there(tmp_path, row):
+    target = Workbooks(tmp_path)
+    sheet = next(place for place, name in enumerate(target.names) if "sheet1" in name)
+    content = target.parts[target.names[sheet]].replace(b'<row r="2">', f'<row r="{row}">'.encode())
+    assert row.encode() in content
+    with pytest.raises(ValueError, match="more than 100000 rows"):
+        target.run(bytes([sheet]) + content)
+
+
+def test_a_workbook_that_unpacks_to_gigabytes(tmp_path):
+    target = Workbooks(tmp_path)
+    with zipfile.ZipFile(target.pku / "I2IQA_annotation.xlsx", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, own in target.parts.items():
+            file.writestr(name, own)
+        file.writestr("xl/sharedStrings.xml", bytes(9 * 2**20))
+    with pytest.raises(ValueError, match="it unpacks to"):
+        load_dataset("pku-i2iqa", target.pku, check_images=False)
+
+
+def test_scores_that_would_fill_the_memory(tmp_path):
+    import numpy as np
+    import scipy.io
+
+    target = Workbooks(tmp_path)
+    scipy.io.savemat(target.aigc / "DATA" / "MOS" / "mosz3.mat", {"MOSz": np.zeros(2_000_000)}, do_compression=True)
+    with pytest.raises(ValueError, match="MOSz has 2000000 numbers"):
+        load_dataset("aigciqa2023", target.aigc, check_images=False)
+
+
 def test_a_damaged_parquet_page_is_a_value_error(tmp_path):
     import pyarrow
     from pyarrow import parquet

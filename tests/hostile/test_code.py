@@ -86,3 +86,18 @@ def test_a_head_cannot_ask_for_more_than_its_weights(tmp_path):
     for number in (b"800000000", b"9" * 30):
         with guarded(tmp_path), pytest.raises(ValueError, match="Expected"):
             target.run(b"\x00" + target.config.replace(b'"embed_dim": 8', b'"embed_dim": ' + number))
+
+
+def test_a_damaged_lora_does_not_make_a_pickle_be_loaded(tmp_path, evil_pickle, tiny_pipeline):
+    from rl.lora import WEIGHTS_NAME, add_lora, load_lora, save_lora
+
+    add_lora(tiny_pipeline.unet, rank=2, alpha=2, targets=["to_q"], seed=0)
+    save_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
+    (tmp_path / "pytorch_lora_weights.bin").write_bytes(evil_pickle)
+    whole = (tmp_path / WEIGHTS_NAME).read_bytes()
+    with guarded(tmp_path):
+        load_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
+    for damaged in (evil_pickle, whole[: len(whole) // 2], b""):
+        (tmp_path / WEIGHTS_NAME).write_bytes(damaged)
+        with guarded(tmp_path), pytest.raises(ValueError, match="Expected a LoRA in"):
+            load_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)

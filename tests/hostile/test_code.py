@@ -101,3 +101,17 @@ def test_a_damaged_lora_does_not_make_a_pickle_be_loaded(tmp_path, evil_pickle, 
         (tmp_path / WEIGHTS_NAME).write_bytes(damaged)
         with guarded(tmp_path), pytest.raises(ValueError, match="Expected a LoRA in"):
             load_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
+
+
+def test_a_checkpoint_that_no_trainer_wrote_is_a_value_error(tmp_path, evil_pickle):
+    from rl.checkpoints import load_checkpoint
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "training_state.safetensors")
+    for state in ("[]", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"):
+        (tmp_path / "state.json").write_text(state)
+        with guarded(tmp_path), pytest.raises(ValueError, match="Expected a"):
+            load_checkpoint(tmp_path)
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "training_state.safetensors").write_bytes(evil_pickle)
+    with guarded(tmp_path), pytest.raises(ValueError, match="Expected a checkpoint in"):
+        load_checkpoint(tmp_path)

@@ -103,6 +103,23 @@ def test_a_damaged_lora_does_not_make_a_pickle_be_loaded(tmp_path, evil_pickle, 
             load_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
 
 
+def test_a_header_that_the_layers_deny_is_refused(tmp_path):
+    from benchmarks.fuzz.folders import Loras
+    from rl.lora_reading import read_weights as read_lora_weights
+
+    folder = Loras(tmp_path).run_folder
+    path = folder / "pytorch_lora_weights.safetensors"
+    tensors = load_file(path)
+    for key, value in (("r", 10**9), ("r", True), ("lora_alpha", "2"), ("lora_alpha", 1e300), ("target_modules", "x")):
+        adapter = {"unet.r": 2, "unet.lora_alpha": 2, "unet.target_modules": ["to_q"]} | {f"unet.{key}": value}
+        save_file(tensors, path, metadata={"lora_adapter_metadata": json.dumps(adapter)})
+        with pytest.raises(ValueError, match="Expected"):
+            read_lora_weights(folder)
+    save_file({"unet.x.lora_A.weight": torch.zeros(2, 2)}, path, metadata={"lora_adapter_metadata": "[1]"})
+    with pytest.raises(ValueError, match="could not read"):
+        read_lora_weights(folder)
+
+
 def test_a_checkpoint_that_no_trainer_wrote_is_a_value_error(tmp_path, evil_pickle):
     from rl.checkpoints import load_checkpoint
 

@@ -15,6 +15,28 @@ from rl.export_lora import export_lora
 from rl.reporting import RunReporter
 
 
+def test_an_export_copies_no_picture_from_or_to_elsewhere(tmp_path):
+    target = Loras(tmp_path / "case")
+    run, output = target.run_folder, target.output
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (run / "samples" / "epoch_2.png").symlink_to(tmp_path / "secret.png")
+    outside = ("../../secret.png", str(tmp_path / "secret.png"), "samples/../../../secret.png", "samples/epoch_2.png")
+    for name in (*outside, "config.yaml", "a\0.png"):
+        example = {"prompt": "x", "base": "samples/epoch_1.png", "lora": name}
+        (run / "evaluation.json").write_text(json.dumps({"examples": [example]}))
+        with guarded(tmp_path / "case"):
+            try:
+                export_lora(run, "peft", output, license="other", resolve=lambda name: "/nowhere")
+            except ValueError as error:
+                assert "\0" in name and "evaluation.json as a run writes it" in str(error)
+                continue
+        held = [path for path in output.rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+        assert b"secret" not in b"".join(path.read_bytes() for path in held)
+        assert sorted(path.name for path in held) == ["README.md", "adapter_config.json", "epoch_1.png"]
+        for path in sorted(output.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "/tmp/x", "..", "a\\b", "", "a\0"])
 def test_a_tracker_project_is_no_path(name):
     with pytest.raises(ValueError, match="tracker_project_name: expected a name and no path"):

@@ -82,3 +82,37 @@ def test_the_panel_of_the_report(tmp_path, field):
             assert field == "epoch" and "Expected" in str(error)  # a chart needs a number
             return
     assert "<script>" in assert_harmless(html).text
+
+
+@pytest.mark.parametrize("file", ["evaluation.json", "summary.json", "hacking_panel.json", "config.yaml"])
+@pytest.mark.parametrize("content", ["[]", "{", "7", "[" * 5000, '{"a": NaN, "examples": 3, "looks": [3]}', "\ufeff"])
+def test_a_report_of_what_no_run_wrote(tmp_path, file, content):
+    run = Runs(tmp_path).folder
+    (run / file).write_text(content)
+    with guarded(tmp_path):
+        try:
+            assert_harmless(write_report(run).read_text(encoding="utf-8"))
+        except ValueError as error:
+            assert str(run) in str(error)
+
+
+def test_half_a_surrogate_pair_and_damaged_pictures_do_not_cost_the_report(tmp_path):
+    run = Runs(tmp_path).folder
+    text = (run / "evaluation.json").read_text().replace("<b>x", "\\ud800 x")
+    (run / "evaluation.json").write_text(text)
+    (run / "samples" / "epoch_².png").write_bytes(b"no picture")
+    (run / "samples" / "evaluation" / "base_000.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
+    with guarded(tmp_path):
+        html = write_report(run).read_text(encoding="utf-8")
+    assert "no picture" in html and "? x" in html
+
+
+def test_numbers_at_the_end_of_their_range_do_not_cost_the_report(tmp_path):
+    run = Runs(tmp_path).folder
+    rows = ["1,1e308,-1e308", "2,-1e308,1e308", "3,5e-324,0", "9007199254740992,1,inf", "9007199254740991,1,1"]
+    (run / "metrics.csv").write_text("\n".join(["step,reward_mean,reward_std", *rows]))
+    assert_harmless(write_report(run).read_text())
+    for bad in ("9" * 30 + ",1,1", "x" * 200_000 + ",1,1", "\0,1,1"):
+        (run / "metrics.csv").write_text(f"step,reward_mean,reward_std\n{bad}\n")
+        with pytest.raises(ValueError, match="in line"):
+            write_report(run)

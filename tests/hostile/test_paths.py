@@ -50,6 +50,15 @@ def test_a_tracker_folder_lies_inside_the_run(name):
     assert DDPOConfig(logdir="/var/logs").logdir == "/var/logs"
 
 
+def test_a_grid_lies_below_samples(tmp_path):
+    import torch
+
+    reporter = RunReporter(tmp_path / "run")
+    for name in ("../../x", "/tmp/x", "a/../../../x"):
+        with guarded(tmp_path / "run"), pytest.raises(ValueError, match="below samples/"):
+            reporter.save_grid(name, torch.zeros(1, 3, 4, 4), ["../../x"])
+
+
 @pytest.mark.parametrize("name", ["\0", "a\0.png", "x" * 5000, "x" * 300, "../" * 2000])
 def test_a_table_names_a_picture_that_cannot_be(tmp_path, name):
     line = json.dumps({"image": name, "prompt": "x", "score": 1})

@@ -42,6 +42,15 @@ def assert_harmless(html, own=()):
     return page
 
 
+def test_the_caption_check_page(tmp_path):
+    path = tmp_path / "<b onclick=x>.png"
+    Image.new("RGB", (2, 2)).save(path)
+    record = check_record(MARKUP, MARKUP, str(path)) | {"side": MARKUP, "reward": 0.5}
+    html = page_html([record], {"pictures": 1, "unreadable": 2}, title=MARKUP, limit=5)
+    page = assert_harmless(html, own={"i"})  # the bars are <i>
+    assert "<script>alert(1)</script>" in page.text and "<b onclick=x>.png" in page.text
+
+
 def texts_replaced(value):
     """JSON data with markup for every text that is a name, and in every key."""
     if isinstance(value, dict):
@@ -116,3 +125,17 @@ def test_numbers_at_the_end_of_their_range_do_not_cost_the_report(tmp_path):
         (run / "metrics.csv").write_text(f"step,reward_mean,reward_std\n{bad}\n")
         with pytest.raises(ValueError, match="in line"):
             write_report(run)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [{"prompt": 5}, {"prompt": " "}, {"prompt": "\ud800"}, {"reward_base": "<i>"}, {"reward_lora": float("nan")},
+     {"base": 5}, {"lora": "a\0"}],
+)  # fmt: skip
+def test_a_caption_check_of_what_no_run_wrote(tmp_path, example):
+    sound = {"prompt": "x", "base": "a.png", "lora": "b.png", "reward_base": 1, "reward_lora": None}
+    (tmp_path / "evaluation.json").write_text(json.dumps({"examples": [sound]}))
+    assert len(find_run_rows(tmp_path)[0]) == 2
+    (tmp_path / "evaluation.json").write_text(json.dumps({"examples": [sound | example]}))
+    with pytest.raises(ValueError, match="as a run writes it"):
+        find_run_rows(tmp_path)

@@ -59,6 +59,16 @@ def test_a_grid_lies_below_samples(tmp_path):
             reporter.save_grid(name, torch.zeros(1, 3, 4, 4), ["../../x"])
 
 
+def test_a_checked_picture_lies_in_its_run(tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "a/../../secret.png"):
+        (run / "evaluation.json").write_text(json.dumps({"examples": [{"base": name, "lora": name, "prompt": "x"}]}))
+        with pytest.raises(ValueError, match="outside the run"):
+            find_run_rows(run)
+
+
 @pytest.mark.parametrize("name", ["\0", "a\0.png", "x" * 5000, "x" * 300, "../" * 2000])
 def test_a_table_names_a_picture_that_cannot_be(tmp_path, name):
     line = json.dumps({"image": name, "prompt": "x", "score": 1})

@@ -147,3 +147,16 @@ def test_a_damaged_parquet_page_is_a_value_error(tmp_path):
         load_dataset("table", tmp_path / "t.parquet", check_images=False)
     with pytest.raises(ValueError, match="Expected a Parquet file"):
         list(find_rows([tmp_path / "t.parquet"]))
+
+
+def test_thousands_of_questions_about_one_prompt_are_put_in_order_at_once(tmp_path):
+    count = 3000
+    lines = [f"{i},a ring,{i},q{i},{i + 1 if i < count else ''}" for i in range(1, count + 1)]
+    text = "item_id,prompt,question_id,question,dependencies\n" + "".join(
+        f"1,{line.partition(',')[2]}\n" for line in lines
+    )
+    (tmp_path / "q.csv").write_text(text)
+    started = time.process_time()
+    [questions] = read_questions(tmp_path / "q.csv").values()
+    assert time.process_time() - started < 2
+    assert questions[0].text == f"q{count}" and questions[-1].depends_on == (count - 2,)

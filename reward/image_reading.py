@@ -1,7 +1,6 @@
 """Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
 
 import functools
-import math
 import os
 from os import PathLike, fspath
 from typing import Any
@@ -13,12 +12,14 @@ from torch import Tensor
 
 # Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# 8K, 7680 x 4320, is the largest that is usual; a hundred bytes may unpack to as much.
+MOST_PIXELS = 2**25
 # A resize holds weights for every row and column of its input; JPEG's own limit.
 MOST_A_SIDE = 65535
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
-# rows composited at a time
-_BAND = 256
+# composited at a time: what a processor's cache holds
+_BAND_PIXELS = 2**16
 
 
 def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
@@ -32,7 +33,7 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
     Raises:
         TypeError: anything else.
         ValueError: an unreadable file, one in none of `FORMATS`, a decompression bomb (more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
+            `MOST_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
     """
     if isinstance(image, (str, PathLike)):
         return _read_file(fspath(image), keep_bytes)
@@ -70,8 +71,8 @@ def _read_file(path: str, keep_bytes: bool) -> Tensor:
     except Exception as error:
         raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
     raise ValueError(
-        f"Expected an image of at most {Image.MAX_IMAGE_PIXELS} pixels, {MOST_A_SIDE} on a side, but {path} is larger "
-        "(a possible decompression bomb); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {path} is larger (a "
+        "possible decompression bomb); shrink it, or raise reward.image_reading.MOST_PIXELS if you trust it"
     )
 
 
@@ -83,8 +84,12 @@ def _formats() -> tuple[str, ...]:
 
 
 def _is_bomb(image: Image.Image) -> bool:
-    # PIL itself only warns up to twice its limit
-    return max(image.size) > MOST_A_SIDE or image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf)
+    return max(image.size) > MOST_A_SIDE or image.width * image.height > _most_pixels()
+
+
+def _most_pixels() -> int:
+    # PIL itself only warns, up to twice its own limit
+    return min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
 
 
 def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
@@ -92,16 +97,16 @@ def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
         return _from_numpy(_wide_array(image), keep_bytes)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return _composited(image)
-    return _from_numpy(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), keep_bytes)
+    return _from_numpy(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), keep_bytes)
 
 
 def _composited(image: Image.Image) -> Tensor:
-    """A transparent image on white, float (3,H,W); in bands, for whole it would be held several times over."""
+    """A transparent image on white, float (3,H,W); in bands, for whole it would be held six times over in floats."""
+    pixels = np.asarray(image.convert("RGBA"))
     whole = torch.from_numpy(np.empty((3, image.height, image.width), dtype=np.float32))
-    for top in range(0, image.height, _BAND):
-        bottom = min(top + _BAND, image.height)
-        band = image.crop((0, top, image.width, bottom)).convert("RGBA")
-        whole[:, top:bottom] = _from_numpy(np.asarray(band), keep_bytes=False)
+    rows = max(1, _BAND_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        whole[:, top : top + rows] = _from_numpy(pixels[top : top + rows], keep_bytes=False)
     return whole
 
 
@@ -134,8 +139,9 @@ def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if array.dtype.name in _FULL_SCALE:
         # channels first at once: a copy of a large picture less
         planes = np.empty((array.shape[-1], *array.shape[:2]), dtype=np.float32)
-        planes[...] = array.transpose(2, 0, 1)
-        pixels = torch.from_numpy(planes).div_(_FULL_SCALE[array.dtype.name]).permute(1, 2, 0)
+        for plane, values in zip(planes, array.transpose(2, 0, 1), strict=True):
+            np.divide(values, _FULL_SCALE[array.dtype.name], out=plane, dtype=np.float32)
+        pixels = torch.from_numpy(planes).permute(1, 2, 0)
     elif np.issubdtype(array.dtype, np.floating):
         wide = np.float64 if array.dtype == np.float64 else np.float32
         pixels = torch.from_numpy(np.array(array, dtype=wide))

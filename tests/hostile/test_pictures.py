@@ -17,7 +17,7 @@ from reward.preprocess import ImageTransform, to_tensors
 TRANSFORM = ImageTransform((48, 48), (0.5,) * 3, (0.3,) * 3)
 
 
-@pytest.mark.parametrize("size", [(9_500, 9_500), (12_000, 12_000), (100_000, 100_000), (70_000, 1), (1, 70_000)])
+@pytest.mark.parametrize("size", [(5_800, 5_800), (12_000, 12_000), (100_000, 100_000), (70_000, 1), (1, 70_000)])
 def test_bombs_are_refused_before_they_are_unpacked(tmp_path, size):
     (tmp_path / "bomb.png").write_bytes(hollow_png(*size))
     tracemalloc.start()
@@ -95,7 +95,7 @@ def test_names_that_no_file_can_have(name):
 
 
 def test_transparency_is_composited_the_same_in_bands():
-    pixels = np.random.default_rng(0).integers(0, 256, (600, 3, 4), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 300, 4), dtype=np.uint8)
     values = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     expected = values[:3] * values[3:] + (1 - values[3:])
     assert torch.equal(read_image(Image.fromarray(pixels)), expected)

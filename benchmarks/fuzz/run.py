@@ -1,7 +1,7 @@
 """Hostile input, coverage-guided: every reader of strangers' files under atheris, and what came of it in counts.csv.
 
 pip install atheris
-python -m benchmarks.fuzz.run pictures --runs 100000 --crashes crashes
+python -m benchmarks.fuzz.run all --runs 100000 --crashes crashes
 
 A case may end in the exceptions that its target documents. Everything else is a crash: another exception, a process
 started, a pickle opened, a file written outside the case's folder, an environment variable set (`guard`), a second of
@@ -99,7 +99,7 @@ class Case:
 def main() -> None:
     """Start the fuzzer in a process of its own, and add its row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=0, help="end after so many; 0: after --runs alone")
     parser.add_argument("--crashes", type=Path, required=True, help="folder for inputs that crash")
@@ -111,13 +111,17 @@ def main() -> None:
     if arguments.inside:
         _fuzz(arguments)
     else:
-        _supervise(arguments)
+        for name in TARGETS if arguments.target == "all" else [arguments.target]:
+            _supervise(name, arguments)
 
 
-def _supervise(arguments: argparse.Namespace) -> None:
+def _supervise(target: str, arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         root = Path(folder)
-        command = [sys.executable, "-m", "benchmarks.fuzz.run", *sys.argv[1:], "--inside", str(root)]
+        options = {"runs": arguments.runs, "seconds": arguments.seconds, "crashes": arguments.crashes / target,
+                   "seed": arguments.seed, "max-length": arguments.max_length, "inside": root}  # fmt: skip
+        command = [sys.executable, "-m", "benchmarks.fuzz.run", target]
+        command += [f"--{name}={value}" for name, value in options.items()]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         started = time.monotonic()
         with (root / "log").open("wb") as log:
@@ -127,13 +131,14 @@ def _supervise(arguments: argparse.Namespace) -> None:
         log_text = (root / "log").read_text(errors="replace")
         counts = json.loads((root / "counts.json").read_text()) if (root / "counts.json").exists() else {}
     found = re.findall(r"cov: (\d+)", log_text)
-    row = {"target": arguments.target, "seconds": round(time.monotonic() - started, 1)} | counts
-    row |= {"unique_coverage": int(found[-1]) if found else "", "ended": "whole" if code == 0 else f"code {code}"}
+    row = {"target": target, "seconds": round(time.monotonic() - started, 1)} | counts
+    ended = "runs" if counts.get("executions", 0) >= arguments.runs else f"code {code}" if code else "seconds"
+    row |= {"unique_coverage": int(found[-1]) if found else "", "ended": ended}
     print(json.dumps(row))
     if code:
         print(log_text[-4000:], file=sys.stderr)
     if not arguments.no_row:
-        rows = [old for old in read_rows(COUNTS) if old["target"] != arguments.target]
+        rows = [old for old in read_rows(COUNTS) if old["target"] != target]
         write_rows(COUNTS, COLUMNS, sorted([*rows, row], key=lambda each: list(TARGETS).index(each["target"])))
 
 

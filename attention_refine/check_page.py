@@ -7,8 +7,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 Record = Mapping[str, Any]
 
 _PICTURE_SIDE = 320  # larger pictures are embedded reduced to this
@@ -192,13 +190,12 @@ def _mark(holds: bool) -> str:
 
 
 def _picture(path: Path) -> str:
+    from attention_refine.caption_check import to_pictures
+
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        [picture] = to_pictures(path)
+    except ValueError:
         return "<div class='missing'>not there any more</div>"
-    white = Image.new("RGBA", picture.size, "white")
-    picture = Image.alpha_composite(white, picture).convert("RGB")
     small = max(picture.size) <= _TINY_SIDE
     picture.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
     buffer = io.BytesIO()

@@ -53,11 +53,26 @@ def find_run_rows(run: Path) -> tuple[list[PictureRow], dict[str, dict[str, Any]
                 picture = run / example[side]
                 if not picture.resolve().is_relative_to(run.resolve()):
                     raise ValueError(f"a picture outside the run, {example[side]!r}")
-                rows.append(PictureRow(str(picture), example["prompt"]))
-                details[str(picture)] = {"side": side, "reward": example.get(f"reward_{side}")}
-    except (KeyError, TypeError, ValueError) as error:
+                reward = example.get(f"reward_{side}")
+                rows.append(PictureRow(str(picture), _told(example["prompt"])))
+                details[str(picture)] = {"side": side, "reward": None if reward is None else _number(reward)}
+    # AttributeError: an example that is no mapping; RecursionError: a thousand brackets
+    except (AttributeError, KeyError, OverflowError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"Expected {path} as a run writes it, got {error!r}. Evaluate the run anew.") from error
     return rows, details
+
+
+def _told(prompt: Any) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ValueError(f"{prompt!r} as a prompt")
+    prompt.encode()  # half a surrogate pair could not be written
+    return prompt
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{value!r} as a reward")
+    return float(value)
 
 
 def check_to_folder(

@@ -138,7 +138,7 @@ def read_description(text: str) -> Description:
     for piece in split_prompt(text):
         words = piece.text.lower()
         if piece.kind == "number":
-            number = int(words) if words.isdigit() else NUMBERS.index(words) + 1
+            number = int(words) if words.isdecimal() else NUMBERS.index(words) + 1
         elif piece.kind == "relation" or words == "with":
             _settle(things, waiting)
             waiting = (_subject(words, len(things) - 1, relations), words) if things else None

@@ -1,6 +1,7 @@
 """A user's own questions, from a CSV or JSON file in the layout of the Davidsonian Scene Graph (DSG)."""
 
 import csv
+import heapq
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -134,13 +135,23 @@ def _in_order(rows: list[_Row], where: str) -> Questions:
         for parent in wanted:
             if parent not in names:
                 raise ValueError(f"{where}: question {name} depends on {parent}, which is not there.")
+    numbered = list(parents)
+    children: dict[str, list[int]] = {}
+    waiting = [len(set(wanted)) for wanted in parents.values()]
+    for place, wanted in enumerate(parents.values()):
+        for parent in set(wanted):
+            children.setdefault(parent, []).append(place)
+    ready = [place for place, count in enumerate(waiting) if not count]  # ascending, so a heap
     order: list[str] = []
-    while len(order) < len(rows):
-        ready = [name for name, wanted in parents.items() if name not in order and all(p in order for p in wanted)]
-        if not ready:
-            stuck = ", ".join(name for name in parents if name not in order)
-            raise ValueError(f"{where}: questions {stuck} depend on one another in a circle.")
-        order.append(ready[0])
+    while ready:
+        order.append(numbered[heapq.heappop(ready)])
+        for place in children.get(order[-1], []):
+            waiting[place] -= 1
+            if not waiting[place]:
+                heapq.heappush(ready, place)
+    if len(order) < len(rows):
+        stuck = ", ".join(name for name, count in zip(numbered, waiting, strict=True) if count)
+        raise ValueError(f"{where}: questions {stuck} depend on one another in a circle.")
     places = {name: place for place, name in enumerate(order)}
     by_name: Mapping[str, _Row] = {row[0]: row for row in rows}
     found = []

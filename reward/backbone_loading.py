@@ -1,10 +1,11 @@
 """Names of backbones -> open_clip models with their weights, activation, transform and tokenizer."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
+
+from reward.backbone_checks import read_object, refuse_code, refuse_giants, refuse_pickles
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -46,10 +47,9 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
 
     folder = local_folder(name)
     if folder is not None:
-        overrides = {"text_cfg": text} if (text := _local_text_config(folder)) else {}
-        model = open_clip.create_model(name, require_pretrained=True, pretrained_text=False, **overrides)
-        return _loaded(model, _read_local_config(folder), _local_tokenizer(name, folder))
+        return _load_local(name, folder)
     if name.startswith(HUB_PREFIX):
+        refuse_code(open_clip.factory.get_model_config(name) or {}, None, name)
         model = open_clip.create_model(name, require_pretrained=True)
         return _loaded(model, open_clip.factory.get_model_config(name), open_clip.get_tokenizer(name))
 
@@ -69,6 +69,22 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
     if quick_gelu:
         model_config["quick_gelu"] = True
     return _loaded(model, model_config, open_clip.get_tokenizer(name))
+
+
+def _load_local(name: str, folder: Path) -> LoadedModel:
+    import open_clip
+
+    config = _read_local_config(folder)
+    refuse_pickles(folder)
+    refuse_code(config, folder, str(folder / "open_clip_config.json"))
+    try:
+        overrides = {"text_cfg": text} if (text := _local_text_config(folder)) else {}
+        refuse_giants(name, folder, config, overrides)
+        model = open_clip.create_model(name, require_pretrained=True, pretrained_text=False, **overrides)
+        return _loaded(model, config, _local_tokenizer(name, folder))
+    # what open_clip, transformers, torch and safetensors raise for a wrong configuration has no end
+    except Exception as error:
+        raise ValueError(f"Expected an open_clip model in {folder} but could not load it: {error}") from error
 
 
 def needs_quick_gelu(name: str, pretrained: str) -> bool:
@@ -106,15 +122,13 @@ def _read_local_config(folder: Path) -> dict[str, Any]:
     path = folder / "open_clip_config.json"
     if not path.is_file():
         raise ValueError(f"Expected a backbone folder with open_clip_config.json but there is none at {path}")
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_object(path)
     if "model_cfg" not in config:
         raise ValueError(f"Expected the key 'model_cfg' in {path} but it has {sorted(config)}")
-    if not list(folder.glob("*.safetensors")):
-        raise ValueError(
-            f"Expected weights as safetensors in {folder} but there are none; pickled weights are not loaded: convert "
-            "them with safetensors.torch.save_file"
-        )
-    return config["model_cfg"]
+    model = config["model_cfg"]
+    if not isinstance(model, dict) or not isinstance(model.get("text_cfg"), dict):
+        raise ValueError(f"Expected model_cfg in {path} to be a mapping with a mapping text_cfg; fetch it again")
+    return model
 
 
 def _local_text_config(folder: Path) -> dict[str, Any] | None:
@@ -137,6 +151,7 @@ def _local_tokenizer(name: str, folder: Path) -> Any:
             str(folder / inside),
             context_length=text.get("context_length", 77),
             tokenizer_mode=text.get("tokenizer_mode"),
-            **text.get("tokenizer_kwargs") or {},
+            trust_remote_code=False,
+            **{key: value for key, value in (text.get("tokenizer_kwargs") or {}).items() if key != "trust_remote_code"},
         )
     return open_clip.get_tokenizer(name)

@@ -121,7 +121,7 @@ class HyperAlignConfig:
         """Strict inverse of `to_json`."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"Expected a JSON object as HyperAlign config but it does not parse: {error}") from error
         return cls.from_dict(values)
 
@@ -138,9 +138,13 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
                 return value
         elif option is float:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                if not math.isfinite(value):
-                    raise ValueError(f"Expected {name} to be finite but got {value!r}")
-                return float(value)
+                try:
+                    number = float(value)
+                except OverflowError:
+                    number = math.inf
+                if not math.isfinite(number):
+                    raise ValueError(f"Expected {name} to be finite but got {number!r}")
+                return number
         elif type(value) is option:
             return value
     names = ", ".join(

@@ -115,7 +115,8 @@ def _content_key(path: Path, bad: dict[Path, str]) -> bytes | None:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    except OSError as error:
+    # ValueError: a NUL, or half a surrogate pair, in its name
+    except (OSError, ValueError) as error:
         bad[path] = f"Expected an image file but could not read {path}: {error}"
         return None
 

@@ -90,8 +90,7 @@ class HyperAlignReward(nn.Module):
         config = saved_model.read_config(folder)
         if from_hub:
             saved_model.refuse_outside(config.backbone, folder)
-        head = HyperAlign(config)
-        saved_model.load_strict(head, saved_model.read_weights(folder), folder)
+        head = saved_model.load_head(config, folder)
         backbone = Backbone(resolve_backbone(config.backbone, folder), config.pretrained)
         return cls(config, head, backbone)._placed(device, dtype)
 
@@ -230,6 +229,13 @@ def _checked_prompts(prompts: str | Sequence[str]) -> _Prompts:
     for i, prompt in enumerate(checked):
         if not isinstance(prompt, str):
             raise TypeError(f"Expected every prompt to be a string but prompt {i} is {prompt!r}")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Expected every prompt in Unicode but prompt {i} has half a surrogate pair: {ascii(prompt[:80])}; "
+                "mend what read it"
+            ) from error
     if not checked:
         raise ValueError("Expected at least one prompt but got an empty list")
     return checked

@@ -1,5 +1,7 @@
 """Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
 
+import functools
+import os
 from os import PathLike, fspath
 from typing import Any
 
@@ -8,7 +10,16 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+# Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# 8K, 7680 x 4320, is the largest that is usual; a hundred bytes may unpack to as much.
+MOST_PIXELS = 2**25
+# A resize holds weights for every row and column of its input; JPEG's own limit.
+MOST_A_SIDE = 65535
+
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+# composited at a time: what a processor's cache holds
+_BAND_PIXELS = 2**16
 
 
 def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
@@ -21,12 +32,13 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
 
     Raises:
         TypeError: anything else.
-        ValueError: an unreadable file, a decompression bomb, wrong rank or channels.
+        ValueError: an unreadable file, one in none of `FORMATS`, a decompression bomb (more pixels than
+            `MOST_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
     """
     if isinstance(image, (str, PathLike)):
         return _read_file(fspath(image), keep_bytes)
     if isinstance(image, Image.Image):
-        return _from_pil(image, keep_bytes)
+        return _from_pil(ImageOps.exif_transpose(image), keep_bytes)
     if isinstance(image, np.ndarray):
         return _from_numpy(image, keep_bytes)
     raise TypeError(
@@ -43,28 +55,59 @@ def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
 
 
 def _read_file(path: str, keep_bytes: bool) -> Tensor:
+    if not os.path.lexists(path):
+        raise ValueError(f"Expected an image file but there is none at {path}")
     try:
-        with Image.open(path) as image:
-            return _from_pil(image, keep_bytes)
-    except FileNotFoundError as error:
-        raise ValueError(f"Expected an image file but there is none at {path}") from error
-    except Image.DecompressionBombError as error:
-        raise ValueError(
-            f"Expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels but {path} is larger (a "
-            "possible decompression bomb); shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it"
-        ) from error
-    # PIL reports damaged files as any of these, by format
-    except (OSError, SyntaxError, EOFError) as error:
+        with Image.open(path, formats=_formats()) as image:
+            if not _is_bomb(image):
+                image.load()
+                # some formats tell their true size only now
+                if not _is_bomb(image):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    return _from_pil(image, keep_bytes)
+    except Image.DecompressionBombError:
+        pass
+    # PIL reports damaged files as almost anything, by format: OSError, SyntaxError, struct.error, KeyError, ...
+    except Exception as error:
         raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
+    raise ValueError(
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {path} is larger (a "
+        "possible decompression bomb); shrink it, or raise reward.image_reading.MOST_PIXELS if you trust it"
+    )
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of PIL reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _is_bomb(image: Image.Image) -> bool:
+    return max(image.size) > MOST_A_SIDE or image.width * image.height > _most_pixels()
+
+
+def _most_pixels() -> int:
+    # PIL itself only warns, up to twice its own limit
+    return min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
 
 
 def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
-    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         return _from_numpy(_wide_array(image), keep_bytes)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return _from_numpy(np.asarray(image.convert("RGBA")), keep_bytes)
-    return _from_numpy(np.asarray(image if image.mode == "RGB" else image.convert("RGB")), keep_bytes)
+        return _composited(image)
+    return _from_numpy(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), keep_bytes)
+
+
+def _composited(image: Image.Image) -> Tensor:
+    """A transparent image on white, float (3,H,W); in bands, for whole it would be held six times over in floats."""
+    pixels = np.asarray(image.convert("RGBA"))
+    whole = torch.from_numpy(np.empty((3, image.height, image.width), dtype=np.float32))
+    rows = max(1, _BAND_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        whole[:, top : top + rows] = _from_numpy(pixels[top : top + rows], keep_bytes=False)
+    return whole
 
 
 def _wide_array(image: Image.Image) -> np.ndarray:
@@ -94,7 +137,11 @@ def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
         return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)
     if array.dtype.name in _FULL_SCALE:
-        pixels = torch.from_numpy(array.astype(np.float32)) / _FULL_SCALE[array.dtype.name]
+        # channels first at once: a copy of a large picture less
+        planes = np.empty((array.shape[-1], *array.shape[:2]), dtype=np.float32)
+        for plane, values in zip(planes, array.transpose(2, 0, 1), strict=True):
+            np.divide(values, _FULL_SCALE[array.dtype.name], out=plane, dtype=np.float32)
+        pixels = torch.from_numpy(planes).permute(1, 2, 0)
     elif np.issubdtype(array.dtype, np.floating):
         wide = np.float64 if array.dtype == np.float64 else np.float32
         pixels = torch.from_numpy(np.array(array, dtype=wide))

@@ -35,6 +35,7 @@ _NOUNS_IN_ING = frozenset(
     " clothing ceiling evening morning earring swing sling railing wedding pudding dumpling sibling lightning bling"
     " clearing crossing opening icing stuffing landing covering herring duckling sapling darling earthling".split()
 )
+_MOST_DIGITS = 18
 _WORD = re.compile(r"[^\s,;:.!?()|]+(?:[.:][^\s,;:.!?()|]+)*|[,;:.!?()|]")
 _MARKS = frozenset(",;:.!?()|")
 
@@ -69,7 +70,7 @@ def split_prompt(prompt: str) -> tuple[Piece, ...]:
     def close_thing():
         if not thing:
             return
-        if len(thing) > 1 and (thing[0].lower() in NUMBERS or thing[0].isdigit()):
+        if len(thing) > 1 and (thing[0].lower() in NUMBERS or _is_number(thing[0])):
             pieces.append(Piece(thing.pop(0), "number"))
         bare = all(word.lower() in DETERMINERS for word in thing)
         pieces.append(Piece(" ".join(thing), "link" if bare else "thing"))
@@ -91,6 +92,11 @@ def split_prompt(prompt: str) -> tuple[Piece, ...]:
         at += length
     close_thing()
     return tuple(pieces)
+
+
+def _is_number(word: str) -> bool:
+    # not isdigit(), which holds for ², and nothing that Python would refuse to read
+    return word.isdecimal() and len(word) <= _MOST_DIGITS
 
 
 def join_pieces(pieces: Sequence[Piece]) -> str:

@@ -21,6 +21,8 @@ RANGE_TOLERANCE = 1e-3
 
 _RESIZE_MODES = ("shortest", "longest", "squash")
 _INTERPOLATIONS = ("bicubic", "bilinear")
+# a resize to the shorter side would make 224 x 15 million pixels of 1 x 65,000
+_MOST_ELONGATED = 16
 
 
 def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
@@ -176,6 +178,8 @@ class ImageTransform:
 
     def fit(self, images: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1]: resized and cropped. What fits stays."""
+        if self.resize_mode == "shortest":
+            images = _middle(images)
         height, width = self._resized(*images.shape[-2:])
         if images.device.type != "cpu":
             images = _as_float(images)  # only CPUs resize bytes
@@ -208,3 +212,11 @@ class ImageTransform:
             images = pad(images, sides, value=self.fill_color / 255)
         top, left = round((images.shape[-2] - height) / 2), round((images.shape[-1] - width) / 2)
         return images[..., top : top + height, left : left + width]
+
+
+def _middle(images: Tensor) -> Tensor:
+    """The middle of images more elongated than a crop looks at; it moves by less than a pixel of the model's input."""
+    height, width = images.shape[-2:]
+    rows, columns = min(height, _MOST_ELONGATED * width), min(width, _MOST_ELONGATED * height)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return images[..., top : top + rows, left : left + columns]

@@ -78,7 +78,8 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any, Any]]:
                 for cells in zip(*(batch.column(name).to_pylist() for name in (image, prompt)), strict=True):
                     row += 1
                     yield f"{path}, row {row}", *cells
-    except (pyarrow.ArrowException, OSError) as error:
+    # a damaged page; KeyError: a column of structures; UnicodeDecodeError: text that is none
+    except (pyarrow.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected a Parquet file but could not read {path}: {error}; write it again") from error
 
 

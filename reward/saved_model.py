@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from reward.backbone import Backbone
 from reward.backbone_loading import LOCAL_PREFIX, local_folder
 from reward.config import HyperAlignConfig
 from reward.file_writing import naming, scratch_beside, write_text, write_whole
+from reward.model import HyperAlign
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -51,7 +53,8 @@ def read_config(folder: Path) -> HyperAlignConfig:
     try:
         return HyperAlignConfig.from_json(path.read_text(encoding="utf-8"))
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{path}: {error}") from error
+        # not type(error): UnicodeDecodeError takes other arguments
+        raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{path}: {error}") from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
@@ -63,8 +66,31 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"Expected weights at {path} but there are none{found}")
     try:
         return load_file(path)
-    except SafetensorError as error:
+    # others than SafetensorError: a data type that torch does not have
+    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"Expected a safetensors file but could not read {path}: {error}; fetch it again") from error
+
+
+def load_head(config: HyperAlignConfig, folder: Path) -> HyperAlign:
+    """The head that config.json describes with the weights beside it.
+
+    Raises:
+        ValueError: a damaged file, or weights that do not fit.
+    """
+    weights = read_weights(folder)
+    try:
+        # without memory first: a config may ask for any width, the file's own size is the most that is taken
+        with torch.device("meta"):
+            hollow = HyperAlign(config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nothing is copied into it
+            load_strict(hollow, weights, folder)
+        head = HyperAlign(config)
+    # torch's words for sizes beyond all bounds, math's for radii at the edge of what they may be
+    except (ArithmeticError, RuntimeError, TypeError) as error:
+        raise ValueError(f"Expected a model that can be built in {folder / CONFIG_NAME} but got {error}") from error
+    load_strict(head, weights, folder)
+    return head
 
 
 def load_strict(module: torch.nn.Module, weights: dict[str, Tensor], source: Path):

@@ -177,7 +177,8 @@ def model_digest(reward: "HyperAlignReward") -> str:
 def _state_on_disk(path: str) -> tuple[int, int] | None:
     try:
         state = os.stat(path)
-    except OSError:
+    # ValueError: a NUL in it
+    except (OSError, ValueError):
         return None
     return state.st_size, state.st_mtime_ns
 

@@ -58,6 +58,8 @@ def find_rows(paths: Sequence[Path], table: Path | None = None, prompt: str | No
         NoPromptError: pictures without any prompt.
         ValueError: no picture at all, or `prompt` for a table, which has its own.
     """
+    if prompt is not None and (problem := _unwritable(prompt)):
+        raise ValueError(f"Prompt: {problem}")
     sources: list[Callable[[], Iterator[PictureRow]]] = []
     for path in [*paths, *([table] if table else [])]:
         as_table = path if path == table or path.suffix.lower() in TABLE_SUFFIXES else None
@@ -159,5 +161,5 @@ def _unwritable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return f"expected Unicode but got {text!r}; rename it"
+        return f"expected Unicode but got {ascii(text)}; rename it"
     return ""

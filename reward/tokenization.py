@@ -4,6 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
+_LETTERS_A_TOKEN = 64
+_USUAL_CONTEXT = 77
+
 
 class Tokenizer:
     """An open_clip tokenizer that keeps the end-of-text token of a cut prompt and tells, once, that it cut.
@@ -21,12 +24,13 @@ class Tokenizer:
 
     def __call__(self, prompts: list[str]) -> tuple[Tensor, list[str]]:
         """Token ids (B, context), and the prompts that were cut (none after the first time there were some)."""
-        tokens = self.open_clip_tokenizer(prompts)
+        read = [self._shortened(prompt) for prompt in prompts]
+        tokens = self.open_clip_tokenizer(read)
         cut = []
         # a row that ends in padding has room left: nothing was cut, and the prompt need not be read again
         ends = tokens[:, -2:].tolist()
         full_rows = [i for i, (before, last) in enumerate(ends) if not self._is_padding(before, last)]
-        for i, full in zip(full_rows, self._full_ids([prompts[i] for i in full_rows]), strict=True):
+        for i, full in zip(full_rows, self._full_ids([read[i] for i in full_rows]), strict=True):
             row, prompt = tokens[i], prompts[i]
             if full is None or len(full) <= len(row):
                 continue
@@ -39,13 +43,21 @@ class Tokenizer:
         return tokens, cut
 
     def length(self, text: str) -> int | None:
-        """How many tokens a text has before any cut, special ones included; None where the tokenizer does not tell."""
-        [ids] = self._full_ids([text])
+        """How many tokens a text has before the cut, special ones included; None where the tokenizer does not tell."""
+        [ids] = self._full_ids([self._shortened(text)])
         return None if ids is None else len(ids)
 
     def _is_padding(self, before: int, last: int) -> bool:
         # padding is 0, or the end-of-text token over again; a cut prompt may end in a word said twice
         return before == last and (last == 0 or last in self._special_ids())
+
+    def _shortened(self, prompt: str) -> str:
+        """What can reach the context of a prompt; open_clip's own tokenizer takes minutes for 100,000 letters in a row.
+
+        A token that is read has a dozen letters, not `_LETTERS_A_TOKEN`; white space, which none keeps, goes first.
+        """
+        longest = _LETTERS_A_TOKEN * (getattr(self.open_clip_tokenizer, "context_length", None) or _USUAL_CONTEXT)
+        return prompt if len(prompt) <= longest else " ".join(prompt.split())[:longest]
 
     def _full_ids(self, prompts: list[str]) -> list[list[int] | None]:
         """All ids of each prompt, special ones included; None where the tokenizer has a scheme of its own."""

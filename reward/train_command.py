@@ -49,11 +49,11 @@ def default_cache() -> Path:
 
 
 def _yaml(value: str) -> Any:
-    import yaml
+    from reward.plain_yaml import parse_plain_yaml
 
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return parse_plain_yaml(value)
+    except ValueError as error:
         raise ValueError(f"Expected a YAML value after --set FIELD= but got {value!r}: {error}") from error
 
 

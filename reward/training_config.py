@@ -154,14 +154,11 @@ def write_training_config(config: TrainingConfig, path: str | PathLike) -> None:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
-    import yaml
+    from reward.plain_yaml import read_plain_yaml
 
     if not path.is_file():
         raise FileNotFoundError(f"Expected a YAML training config at {path} but there is no such file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML but it does not parse: {error}") from error
+    values = read_plain_yaml(path)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of field: value but got {type(values).__name__}")

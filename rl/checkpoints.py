@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from rl.file_writing import naming, write_text
@@ -121,11 +122,20 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 
     Raises:
         FileNotFoundError: a file is missing.
+        ValueError: a damaged file.
     """
     for name in (TENSORS_NAME, STATE_NAME):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"Expected a checkpoint with {name} at {folder}, found none.")
-    return load_file(folder / TENSORS_NAME), json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+    try:
+        tensors = load_file(folder / TENSORS_NAME)
+        state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
+    # KeyError: a data type that torch does not have
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise ValueError(f"Expected a checkpoint in {folder} but could not read it: {error!r}.") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"Expected a JSON object in {folder / STATE_NAME}, got a {type(state).__name__}.")
+    return tensors, state
 
 
 def list_checkpoints(run: Path) -> list[Path]:

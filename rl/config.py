@@ -7,6 +7,7 @@ and its range, and every value is checked when the object is made.
 import dataclasses
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from rl.config_fields import check_value, knob
@@ -175,6 +176,14 @@ class TrainConfig:
             raise ValueError(
                 "push_to_hub: expected false, got true. Training pushes nothing; upload the run folder afterwards "
                 "with `hf upload REPO OUTPUT_DIR`."
+            )
+        # trackers make folders of them
+        name = self.tracker_project_name
+        if not name.strip() or set(name) & set("/\\\0") or name in (".", ".."):
+            raise ValueError(f"tracker_project_name: expected a name and no path, got {name!r}.")
+        if "\0" in self.logdir or (".." in Path(self.logdir).parts and not Path(self.logdir).is_absolute()):
+            raise ValueError(
+                f"logdir: expected a folder inside output_dir, got {self.logdir!r}. For another give its full path."
             )
         for name in ("early_stop_patience", "early_stop_on_alarm"):
             if getattr(self, name) and not self.eval_freq:

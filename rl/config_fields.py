@@ -58,7 +58,10 @@ def _check_scalar(name: str, kind: type, value: Any, rules: typing.Mapping[str, 
         noun = {int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping"}[kind]
         raise ValueError(f"{name}: expected {noun}, got {value!r} ({type(value).__name__}).")
     if kind is float:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
         if not math.isfinite(value):
             raise ValueError(f"{name}: expected a finite number, got {value!r}.")
     if kind in (int, float):

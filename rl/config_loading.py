@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from reward.plain_yaml import parse_plain_yaml, read_plain_yaml
 from rl.config import TrainConfig
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -74,10 +75,7 @@ def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected a YAML config at {path}, found no such file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    values = read_plain_yaml(path)
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of field: value, got {type(values).__name__}.")
@@ -197,7 +195,7 @@ def _scalar_from_text(kind: Any, text: str) -> Any:
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     if kind is dict:
-        return yaml.safe_load(text)
+        return parse_plain_yaml(text)
     try:
         return kind(text)
     except ValueError:

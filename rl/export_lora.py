@@ -11,6 +11,7 @@ Each with a model card, README.md. Files are safetensors and JSON; the folder ap
 import argparse
 import dataclasses
 import json
+import math
 import os
 import re
 import shutil
@@ -145,29 +146,28 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
         FileNotFoundError: no LoRA or no config there.
         ValueError: the file's header does not say rank and alpha, or the average does not fit.
     """
-    import yaml
-
     from rl.checkpoints import STATE_NAME, load_checkpoint
+    from rl.lora_reading import read_settings, read_weights
 
     folder, home = _find_weights(run)
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"Expected the run's config.yaml in {folder}, found none. Copy it there from the run.")
-    settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    weights, config = _read_weights(folder)
+    settings = read_settings(folder / "config.yaml")
+    weights, config = read_weights(folder)
     base_folder = resolve(settings["model"])
     if base_model and not Path(base_folder).exists():
         base_folder = resolve(base_model)
     checkpoint = (folder / STATE_NAME).is_file()
     if checkpoint:
         tensors, state = load_checkpoint(folder)
-        epochs, averaged = state["epoch"], "average_updates" in state
+        epochs, averaged = _whole(state, "epoch", folder / STATE_NAME), "average_updates" in state
         if averaged:
             # A checkpoint's LoRA is what training goes on with; the average lies beside it.
             weights = _averaged(weights, tensors, config, base_folder)
     else:
         summary, averaged = read_json(folder / "summary.json"), bool(settings.get("ema_decay"))
         # After an early stop the run's LoRA is that of its best evaluation, not of its last epoch.
-        epochs = summary.get("best_epoch", summary.get("epochs"))
+        epochs = _whole(summary, "best_epoch" if "best_epoch" in summary else "epochs", folder / "summary.json")
     record = TrainingRecord(
         base_model=base_model or published_name(settings["model"]),
         prompts=published_name(settings.get("prompts") or ""),
@@ -177,6 +177,13 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
         run=home, final=not checkpoint, pipeline_class=_pipeline_class(base_folder),
     )
     return TrainedLora(weights, config, record, base_folder)
+
+
+def _whole(values: dict[str, Any], name: str, path: Path) -> int | None:
+    value = values.get(name)
+    if value is not None and (type(value) is not int or value.bit_length() > 63):
+        raise ValueError(f"Expected a whole number as {name} in {path}, got {str(value)[:80]!r}.")
+    return value
 
 
 def header(lora: TrainedLora, license: str) -> dict[str, str]:
@@ -203,8 +210,9 @@ def _find_weights(run: Path) -> tuple[Path, Path | None]:
     newest = (list_checkpoints(run) or [None])[-1]
     if (run / WEIGHTS_NAME).is_file():
         # A run that was resumed and is not at its end again has checkpoints newer than its result.
-        epochs = read_json(run / "summary.json").get("epochs")
-        if newest is None or (epochs is not None and epochs >= read_json(newest / STATE_NAME)["epoch"]):
+        epochs = _whole(read_json(run / "summary.json"), "epochs", run / "summary.json")
+        saved = _whole(read_json(newest / STATE_NAME), "epoch", newest / STATE_NAME) if newest else None
+        if newest is None or (epochs is not None and epochs >= (saved or 0)):
             return run, run
     if newest is None:
         raise FileNotFoundError(
@@ -212,32 +220,6 @@ def _find_weights(run: Path) -> tuple[Path, Path | None]:
             "no LoRA there. Give the output_dir of a training run."
         )
     return newest, run
-
-
-def _read_weights(folder: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
-    from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
-    from safetensors import safe_open
-
-    from rl.lora import WEIGHTS_NAME
-
-    path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected {WEIGHTS_NAME} in {folder}, found none.")
-    with safe_open(path, "pt") as file:
-        metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    foreign = [name for name in tensors if not name.startswith("unet.")]
-    if foreign:
-        raise ValueError(f"Expected layers of the UNet alone in {path}, got {foreign[0]}.")
-    config = {name.removeprefix("unet."): value for name, value in metadata.items() if name.startswith("unet.")}
-    missing = [name for name in ("r", "lora_alpha", "target_modules") if name not in config]
-    if missing:
-        raise ValueError(
-            f"Expected r, lora_alpha and target_modules in the header of {path}, got no {', '.join(missing)}. "
-            "Every loader would guess alpha = rank; export from a file that the trainer wrote."
-        )
-    weights = {name.removeprefix("unet."): tensor for name, tensor in tensors.items()}
-    return convert_unet_state_dict_to_peft(weights), config
 
 
 def _averaged(
@@ -283,7 +265,7 @@ def _optimizer_steps(run: Path | None, epochs: int | None) -> int | None:
     rows = read_metrics(run) if run else {}
     counts = [row["optimizer_steps"] for step, row in rows.items()
               if "optimizer_steps" in row and (epochs is None or step <= epochs)]
-    return int(sum(counts)) if counts else None
+    return int(sum(counts)) if counts and math.isfinite(sum(counts)) else None
 
 
 def _save(weights: dict[str, "torch.Tensor"], path: Path, metadata: dict[str, str]) -> None:

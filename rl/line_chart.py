@@ -7,6 +7,7 @@ from html import escape
 
 import numpy as np
 
+LARGEST = 1e100
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 34, 44
 
 
@@ -90,7 +91,7 @@ def line_chart(
 def nice_ticks(low: float, high: float, *, whole: bool = False, about: int = 5) -> np.ndarray:
     """Evenly spaced round numbers (1, 2 or 5 times a power of ten) that enclose low and high; at least two."""
     if high - low < 1e-12 * max(abs(low), abs(high), 1e-12):
-        margin = 1.0 if whole else 0.5 * abs(low) or 0.5
+        margin = max(1.0 if whole else 0.5 * abs(low) or 0.5, 1e-9 * abs(low))
         low, high = low - margin, high + margin
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
@@ -101,10 +102,11 @@ def nice_ticks(low: float, high: float, *, whole: bool = False, about: int = 5) 
 
 
 def _prepared(line: Line) -> tuple[np.ndarray, ...]:
-    """x, raw y, drawn y, band's low and high edge: finite points only."""
+    """x, raw y, drawn y, band's low and high edge: points that are finite and no giants only."""
     x, y = np.asarray(line.x, float), np.asarray(line.y, float)
-    spread = np.zeros_like(y) if line.spread is None else np.nan_to_num(np.asarray(line.spread, float), posinf=0.0)
-    keep = np.isfinite(x) & np.isfinite(y)
+    spread = np.zeros_like(y) if line.spread is None else _spread(line.spread)
+    # whatever is plotted is added and squared: at the end of the number range that has no result
+    keep = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST)
     x, y, spread = x[keep], y[keep], spread[keep]
     # A twentieth of the run on either side: long enough to see a trend under batch noise, short enough for bends.
     half = len(y) // 20 if line.smooth else 0
@@ -117,6 +119,11 @@ def _prepared(line: Line) -> tuple[np.ndarray, ...]:
     else:
         band = np.array([spread[window].mean() for window in windows])
     return x, y, middle, middle - band, middle + band
+
+
+def _spread(values: Sequence[float]) -> np.ndarray:
+    spread = np.nan_to_num(np.asarray(values, float), posinf=0.0, neginf=0.0)
+    return np.where(np.abs(spread) < LARGEST, spread, 0.0)
 
 
 def _axes(x_ticks, y_ticks, x_label: str, y_label: str, width: int, height: int) -> list[str]:

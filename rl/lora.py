@@ -84,14 +84,21 @@ def load_lora(unet: Any, pipeline_class: Any, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: no weights in `folder`.
-        ValueError: rank, alpha or layers differ from the LoRA in place.
+        ValueError: a damaged file; rank, alpha or layers differ from the LoRA in place.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
 
     if not (folder / WEIGHTS_NAME).is_file():
         raise FileNotFoundError(f"Expected {WEIGHTS_NAME} in {folder}, found none.")
-    weights, _, metadata = pipeline_class.lora_state_dict(folder, weight_name=WEIGHTS_NAME, return_lora_metadata=True)
+    try:
+        # without use_safetensors diffusers turns to a pickle beside a file that it cannot read
+        weights, _, metadata = pipeline_class.lora_state_dict(
+            folder, weight_name=WEIGHTS_NAME, return_lora_metadata=True, use_safetensors=True
+        )
+    # diffusers parses names and header: what it raises for others' files has no end
+    except Exception as error:
+        raise ValueError(f"Expected a LoRA in {folder / WEIGHTS_NAME} but could not read it: {error}") from error
     weights = {name.removeprefix("unet."): tensor for name, tensor in weights.items()}
     weights = convert_unet_state_dict_to_peft(weights)
     expected = get_peft_model_state_dict(unet, adapter_name=ADAPTER)

@@ -56,9 +56,16 @@ def published_name(name: str) -> str:
     start = factory.end() if factory else name.rfind(":") + 1
     kind, rest = name[:start], name[start:]
     path, equals, weight = rest.partition("=")
-    if path.startswith(("/", "~", ".")) or (path and Path(path).exists()):
+    if path.startswith(("/", "~", ".")) or (path and _is_there(path)):
         path = Path(path).resolve().name
     return f"{kind}{path}{equals}{weight}"
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # longer than any file's name
+        return False
 
 
 def write_card(
@@ -121,22 +128,41 @@ def _training_rows(record: TrainingRecord) -> list[list[str]]:
 def _result_rows(record: TrainingRecord) -> list[list[str]]:
     summary = read_json(record.run / "summary.json") if record.run and record.final else {}
     pairs = [(key, key.removesuffix("_base")) for key in summary if key.endswith("_base")]
-    return [
-        [name, f"{summary[key]:.4g}", f"{summary[f'{name}_lora']:.4g}"]
-        for key, name in pairs
-        if isinstance(summary[key], (int, float)) and isinstance(summary.get(f"{name}_lora"), (int, float))
-    ]
+    rows = [(name, summary[key], summary.get(f"{name}_lora")) for key, name in pairs]
+    rows = [(name, base, lora) for name, base, lora in rows if _is_figure(base) and _is_figure(lora)]
+    return [[_cell(name), f"{base:.4g}", f"{lora:.4g}"] for name, base, lora in rows]
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < 1e300
 
 
 def _examples(folder: Path, record: TrainingRecord) -> list[str]:
     """Pairs of the final evaluation: base and LoRA on the same prompt and seed."""
-    evaluation = read_json(record.run / "evaluation.json") if record.run and record.final else {}
+    if not (record.run and record.final):
+        return []
+    try:
+        return _example_table(folder, record.run, read_json(record.run / "evaluation.json"))
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected {record.run / 'evaluation.json'} as a run writes it, got {error!r}. Evaluate the run anew."
+        ) from error
+
+
+def _example_table(folder: Path, run: Path, evaluation: dict[str, Any]) -> list[str]:
     rows = []
     for example in evaluation.get("examples", [])[:_EXAMPLES]:
         pictures = [example["base"], example["lora"]]
-        if all((record.run / picture).is_file() for picture in pictures):
-            rows.append([_cell(example["prompt"]), *(_picture(folder, record.run, picture) for picture in pictures)])
+        # A name from evaluation.json is where the copy goes, too: it must not lead out of either folder.
+        if all(_is_picture_of(run, picture) for picture in pictures):
+            rows.append([_cell(example["prompt"]), *(_picture(folder, run, picture) for picture in pictures)])
     return [_table(["prompt", "base", "with LoRA"], rows)] if rows else []
+
+
+def _is_picture_of(run: Path, name: str) -> bool:
+    path = (run / name).resolve()
+    inside = path.is_relative_to(run.resolve()) and ".." not in Path(name).parts and not Path(name).is_absolute()
+    return inside and path.suffix == ".png" and path.is_file()
 
 
 def _grids(folder: Path, record: TrainingRecord) -> list[str]:
@@ -144,7 +170,9 @@ def _grids(folder: Path, record: TrainingRecord) -> list[str]:
     found = {}
     for path in (record.run / "samples").glob("epoch_*.png") if record.run else []:
         number = re.fullmatch(r"epoch_(\d+)", path.stem)
-        if number and (record.epochs is None or int(number[1]) <= record.epochs):
+        if number is None or not _is_picture_of(record.run, path.relative_to(record.run).as_posix()):
+            continue
+        if record.epochs is None or int(number[1]) <= record.epochs:
             found[int(number[1])] = path
     shown = sorted({min(found), max(found)}) if found else []
     return [
@@ -169,5 +197,17 @@ def _cell(text: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The object in a JSON file; empty when there is no such file.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Expected JSON in {path}, got {error}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"Expected a JSON object in {path}, got a {type(value).__name__}.")
+    return value

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 
+from reward.plain_yaml import read_plain_yaml
 from rl.hacking_alarm import PANEL_FILE
-from rl.line_chart import Line, line_chart
+from rl.line_chart import LARGEST, Line, line_chart
+from rl.model_card import read_json
 from rl.report_panel import alarm_note, panel_section
 from rl.report_style import STYLE
 
@@ -31,12 +31,29 @@ def report_html(run_dir: Path, metrics: Metrics) -> str:
     """The page, from the run's metrics and whatever else its folder holds so far.
 
     Everything shown is escaped, and the page forbids itself scripts and requests: prompts may hold anything.
+
+    Raises:
+        ValueError: a file that no run wrote.
     """
     config_text = _read(run_dir / "config.yaml")
-    config = yaml.safe_load(config_text) or {}
-    summary = json.loads(_read(run_dir / "summary.json") or "{}")
-    evaluation = json.loads(_read(run_dir / "evaluation.json") or "{}")
-    panel = json.loads(_read(run_dir / PANEL_FILE) or "{}")
+    config = (read_plain_yaml(run_dir / "config.yaml") if config_text else None) or {}
+    summary, evaluation, panel = (read_json(run_dir / name) for name in ("summary.json", "evaluation.json", PANEL_FILE))
+    try:
+        html = _page(run_dir, metrics, config_text, config, summary, evaluation, panel)
+    # a value of another kind anywhere in them
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected {run_dir} to hold what a run writes, got trouble: {error!r}. Look at config.yaml, summary.json, "
+            f"evaluation.json, {PANEL_FILE} and metrics.csv."
+        ) from error
+    # half a surrogate pair, as JSON can hold, is nothing that a file can
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def _page(
+    run_dir: Path, metrics: Metrics, config_text: str, config: Mapping[str, Any], summary: Mapping[str, Any],
+    evaluation: Mapping[str, Any], panel: Mapping[str, Any],
+) -> str:
     sections = [
         _header(run_dir, config, metrics),
         alarm_note(panel),
@@ -159,17 +176,30 @@ def _picture(run_dir: Path, name: Any, alt: str, side: int) -> str:
     path = (root / str(name)).resolve()
     if not name or not path.is_relative_to(root) or not path.is_file():
         return "<div class='missing'>no picture</div>"
-    data, kind = path.read_bytes(), "png"
-    with Image.open(io.BytesIO(data)) as picture:
-        # Small pictures go in as they are (the browser enlarges their pixels); photographs as JPEG, a tenth as large.
-        if max(picture.size) > 128 or picture.format != "PNG":
-            reduced = picture.convert("RGB")
-            reduced.thumbnail((side, side), Image.Resampling.LANCZOS)
-            buffer = io.BytesIO()
-            reduced.save(buffer, format="JPEG", quality=88)
-            data, kind = buffer.getvalue(), "jpeg"
+    try:
+        data, kind = _embedded(path, side)
+    except ValueError:
+        return "<div class='missing'>no picture</div>"
     encoded = base64.b64encode(data).decode("ascii")
     return f'<img src="data:image/{kind};base64,{encoded}" alt="{escape(alt)}">'
+
+
+def _embedded(path: Path, side: int) -> tuple[bytes, str]:
+    """A picture's bytes for the page, and their kind: as they are where small, else reduced.
+
+    Raises:
+        ValueError: no readable picture.
+    """
+    from reward.image_reading import read_image
+    from rl.reporting import to_picture
+
+    picture = to_picture(read_image(path))
+    # Small pictures keep every pixel (the browser enlarges them); photographs as JPEG, a tenth as large.
+    small = max(picture.size) <= 128
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG") if small else picture.save(buffer, format="JPEG", quality=88)
+    return buffer.getvalue(), "png" if small else "jpeg"
 
 
 def _curves(metrics: Metrics, *, panel: bool) -> str:
@@ -199,7 +229,7 @@ def _curves(metrics: Metrics, *, panel: bool) -> str:
 
 
 def _metric_chart(metrics: Metrics, name: str, spread: str | None) -> str:
-    rows = [(step, row) for step, row in metrics.items() if math.isfinite(row.get(name, math.nan))]
+    rows = [(step, row) for step, row in metrics.items() if abs(row.get(name, math.nan)) < LARGEST]
     points = [(step, row[name], row.get(spread, 0.0) if spread else 0.0) for step, row in rows]
     if len(points) < 2:
         return ""
@@ -239,7 +269,7 @@ def _sweep_chart(rows: Sequence[Mapping[str, Any]], name: str) -> str:
         points = sorted((r["guidance"], r[name]) for r in rows if r.get("model") == model and r.get(name) is not None)
         if points:
             lines.append(Line(_SIDES[model], *zip(*points, strict=True), smooth=False))
-    if not any(math.isfinite(y) for line in lines for y in line.y):
+    if not any(abs(y) < LARGEST for line in lines for y in line.y):
         return ""
     return line_chart(lines, title=_short(name), x_label="guidance scale", y_label="mean over prompts")
 
@@ -280,7 +310,7 @@ def _sample_grids(run_dir: Path) -> str:
 
 
 def _natural_order(path: Path) -> list[Any]:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _config(text: str) -> str:

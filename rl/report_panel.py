@@ -22,7 +22,7 @@ def alarm_note(panel: Mapping[str, Any]) -> str:
     onsets = [alarm for alarm in alarms(_looks(panel)) if alarm.is_onset]
     if not onsets:
         return ""
-    rows = "".join(f"<li>Epoch {alarm.epoch}: {_sentence(alarm)}</li>" for alarm in onsets)
+    rows = "".join(f"<li>Epoch {escape(str(alarm.epoch))}: {_sentence(alarm)}</li>" for alarm in onsets)
     return (
         "<section class='alarm' role='alert'><h2>The reward may be being hacked</h2>"
         f"<p>It rose while a held-out metric fell, {LOOKS} evaluations in a row, against the base model with the same "
@@ -44,11 +44,12 @@ def panel_section(panel: Mapping[str, Any]) -> str:
     path_note = " Last, held-out against trained reward: the path starts at the base model." if paths else ""
     return (
         "<section id='panel'><h2>Is the reward being hacked?</h2><p class='note'>"
-        f"{escape(_verdict(looks, onsets))} Means over {panel['num_prompts']} prompts, {panel['group_size']} "
+        f"{escape(_verdict(looks, onsets))} Means over {escape(str(panel['num_prompts']))} prompts, "
+        f"{escape(str(panel['group_size']))} "
         f"picture{'s' * (panel['group_size'] != 1)} each; epoch 0 is the base model. Band: "
-        f"{_percent(panel['level'])} interval of the change from it, by bootstrap over prompts. An alarm is raised by "
-        f"a held-out reward that falls, and by {', '.join(map(_words, COLLAPSE_METRICS))} only when one loses more "
-        f"than {_percent(COLLAPSE_SHARE)}; the rest is there to be seen.{path_note}</p>"
+        f"{escape(_percent(panel['level']))} interval of the change from it, by bootstrap over prompts. An alarm "
+        f"is raised by a held-out reward that falls, and by {', '.join(map(_words, COLLAPSE_METRICS))} only when one "
+        f"loses more than {_percent(COLLAPSE_SHARE)}; the rest is there to be seen.{path_note}</p>"
         f"<div class='multiples'>{charts}{paths}</div></section>"
     )
 

@@ -16,6 +16,7 @@ from rl.file_writing import write_text, write_whole
 from rl.report_page import report_html
 
 _TINY, _LARGE = 192, 256  # a grid's pictures are enlarged up to the first and reduced down to the second, in pixels
+_LAST_STEP = 2**53  # beyond, floats skip numbers
 _FONT_SIZE, _LINES, _MARGIN = 13, 3, 8
 
 
@@ -110,15 +111,17 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as lines:
         # A last line without its end was being added when the machine went down.
         reader = csv.DictReader(line for line in lines if line.endswith("\n"))
-        for row in reader:
-            try:
+        try:
+            for row in reader:
                 step = int(row.pop("step"))
+                if abs(step) > _LAST_STEP:
+                    raise ValueError(f"a step beyond {_LAST_STEP}")
                 rows[step] = {name: float(cell) for name, cell in row.items() if cell}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"Expected {path} to hold a column 'step' and numbers, got trouble in line {reader.line_num}: "
-                    f"{error!r}. Mend the line, or move the file away."
-                ) from error
+        except (csv.Error, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected {path} to hold a column 'step' and numbers, got trouble in line {reader.line_num}: "
+                f"{error!r}. Mend the line, or move the file away."
+            ) from error
     return dict(sorted(rows.items()))
 
 

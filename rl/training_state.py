@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object, set_seed
 
 from rl.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -52,10 +53,18 @@ def restore_trainer(trainer: Any, folder: Path) -> None:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: LoRA or optimiser do not fit.
+        ValueError: a damaged file; LoRA or optimiser do not fit.
     """
-    accelerator = trainer.accelerator
     tensors, state = load_checkpoint(folder)
+    try:
+        _restore(trainer, folder, tensors, state)
+    # a checkpoint that no trainer wrote: a key that is missing, a value of another kind, a tensor of another size
+    except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
+        raise ValueError(f"Expected a trainer's checkpoint in {folder}, got trouble: {error!r}.") from error
+
+
+def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    accelerator = trainer.accelerator
     load_lora(trainer.policy.unet, type(trainer.pipeline), folder)
     restore_optimizer(trainer.optimizer, tensors, state["optimizer"])
     trainer.update.load_state_dict(state["update"])

@@ -1,5 +1,6 @@
 """AIGCIQA2023 (Wang et al. 2023): six models, a hundred prompts, four pictures each; as published, or scores.tsv."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ PROMPTS = "AIGCIQA2023_Prompts.xlsx"
 # The order of scores and pictures: model, then prompt, then picture.
 MODELS = ("Controlnet", "DALLE", "Glide", "Lafite", "stable-diffusion", "Unidiffuser")
 PICTURES = 4
+_MOST_SCORES = 1_000_000
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -80,6 +82,10 @@ def _scores(path: Path) -> np.ndarray:
     import scipy.io
 
     try:
+        # a file may state any size, and scipy makes room for it
+        sizes = [math.prod(shape) for name, shape, _ in scipy.io.whosmat(path) if name == VARIABLE]
+        if max(sizes, default=0) > _MOST_SCORES:
+            raise ValueError(f"{VARIABLE} has {max(sizes)} numbers")
         content = scipy.io.loadmat(path, variable_names=[VARIABLE])
     # scipy raises by version and kind of damage: ValueError, TypeError, NotImplementedError, MatReadError, zlib.error
     except Exception as error:

@@ -65,7 +65,7 @@ def _image(row: Row, check: bool) -> Path:
     places = [folder / image for image in row.images for folder in row.folders]
     if len(places) == 1 and not check:
         return places[0]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if _is_file(place)), None)
     if not check:
         return found or places[0]
     if found is None:
@@ -78,6 +78,13 @@ def _image(row: Row, check: bool) -> Path:
     if found.stat().st_size == 0:
         raise ValueError(f"expected a picture but {found} is empty; fetch it again")
     return found
+
+
+def _is_file(place: Path) -> bool:
+    try:
+        return place.is_file()
+    except OSError:  # a name longer than the file system allows
+        return False
 
 
 def _prompt(prompt: object) -> str:

@@ -89,15 +89,20 @@ def _parquet_table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"Expected a Parquet file but could not read {path}: {error}; write it again") from error
     with file:
-        found = _found(file.schema_arrow.names, columns, str(path))
-        kind = file.schema_arrow.field(found["image"]).type
+        names = file.schema_arrow.names
+        found = _found(names, columns, str(path))
+        kind = file.schema_arrow.field(names.index(found["image"])).type
         if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
             raise ValueError(
                 f"{path}: expected paths of pictures in the column {found['image']!r} but it holds {kind}; save the "
                 "pictures as files and put their paths there"
             )
-        content = file.read(columns=list(found.values()))
-    image, prompt, score = (content.column(name).to_pylist() for name in found.values())
+        try:
+            content = file.read(columns=list(found.values()))
+            image, prompt, score = (content.column(name).to_pylist() for name in found.values())
+        # a damaged page; KeyError: a column of structures; UnicodeDecodeError: text that is none
+        except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+            raise ValueError(f"Expected a Parquet file but could not read {path}: {error}; write it again") from error
     return (
         Row(f"{path}, row {number}", (i,), p, s, (path.parent,))
         for number, (i, p, s) in enumerate(zip(image, prompt, score, strict=True), start=1)

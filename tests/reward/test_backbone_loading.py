@@ -154,5 +154,5 @@ def test_weights_of_another_model_are_refused(build_backbone, open_clip_folder, 
     folder = tmp_path / "model"
     shutil.copytree(open_clip_folder, folder)
     change_config(folder, lambda c: c["model_cfg"]["vision_cfg"].update(layers=1))
-    with pytest.raises(RuntimeError, match="Unexpected key"):
+    with pytest.raises(ValueError, match="Unexpected key"):
         load_open_clip(f"local-dir:{folder}", None)

@@ -71,7 +71,7 @@ def test_overrides(tmp_path):
         ("model: 3", "Expected model to be a mapping"),
         ("env:\n  A: b", "an `env:` block is refused"),
         ("- 1", "expected a mapping of field: value but got list"),
-        ("a: [", "expected YAML but it does not parse"),
+        ("a: [", "is not valid YAML"),
         ("epochs: 0", "Expected epochs to be at least 1 but got 0"),
         ("lr_head: 0.0", "Expected lr_head to be above 0 but got 0.0"),
         ("keep_epoch: last", "Expected patience 0 with keep_epoch 'last' but got 5"),

@@ -1,0 +1,60 @@
+"""YAML and JSON recipes: of reinforcement learning, of reward training, of a saved reward."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+_YAML = (
+    "a: &a [1, *a]", "x: &x {y: [*x, *x]}", "model: !!python/object/apply:os.system ['true']", "env: {HOME: x}",
+    "num_epochs: !!int ''", "seed: 0x" + "f" * 400, "train_learning_rate: 1e-4", "rewards: [" * 60, "? [a]: b",
+    "tracker_project_name: ../../x", "logdir: ../up", "eval_guidance_scales: [1, .inf, .nan]", "seed: 2001-13-45",
+    "tracker_kwargs: {a: {b: [1, 2, {c: null}]}}", "1:1:1:1:1: 3", "%YAML 9.9\n---\n!!binary x", "\ufeffseed: 1",
+)  # fmt: skip
+
+
+class Configs:
+    """First byte: which reader; then the file."""
+
+    allowed = (ValueError, TypeError)
+
+    def __init__(self, folder: Path) -> None:
+        from reward.config import HyperAlignConfig
+        from rl.config import DDPOConfig, DirectConfig
+
+        self.path = folder / "recipe.yaml"
+        self.classes = (DDPOConfig, DirectConfig)
+        self.saved = HyperAlignConfig
+
+    def seeds(self) -> list[bytes]:
+        """The recipes of the repository, and what YAML can be made to do."""
+        root = Path(__file__).parents[2]
+        found = [b"\x00" + path.read_bytes() for path in sorted((root / "configs").glob("d*.yaml"))]
+        found += [b"\x02" + path.read_bytes() for path in sorted((root / "configs").glob("hyperalign*.yaml"))]
+        found.append(b"\x03" + (root / "tinyworld/weights/hyperalign/config.json").read_bytes())
+        return found + [bytes([kind]) + text.encode() for text in _YAML for kind in range(4)]
+
+    def run(self, data: bytes) -> None:
+        """Read it as the commands do; what was read is written and read again."""
+        from reward.training_config import load_training_config, write_training_config
+        from rl.config_loading import read_yaml, write_yaml
+
+        kind, content = (data[0] % 4, data[1:]) if data else (0, b"")
+        self.path.write_bytes(content)
+        if kind == 3:
+            config = self.saved.from_json(content.decode("utf-8"))
+            again = self.saved.from_json(config.to_json())
+        elif kind == 2:
+            config = load_training_config(self.path)
+            write_training_config(config, self.path)
+            again = load_training_config(self.path)
+        else:
+            config = self.classes[kind](**read_yaml(self.path, self.classes[kind]))
+            write_yaml(config, self.path)
+            again = self.classes[kind](**read_yaml(self.path, self.classes[kind]))
+        if _shown(again) != _shown(config):
+            raise AssertionError(f"{config} became {again}")
+
+
+def _shown(config: Any) -> str:
+    """By its text: NaN is not itself, and YAML's pairs come back as lists, in what is handed on to a tracker."""
+    return repr(dataclasses.asdict(config)).translate(str.maketrans("()", "[]"))

@@ -1,0 +1,49 @@
+"""YAML recipes as plain data: what a stranger's file may not do is refused, whatever the file says."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# PyYAML takes about a second for so much; recipes have some kilobytes
+LARGEST = 100_000
+
+
+def read_plain_yaml(path: Path) -> Any:
+    """The value in a UTF-8 YAML file: mappings, lists, text, numbers, dates.
+
+    Raises:
+        ValueError: as `parse_plain_yaml`, or a file of more than `LARGEST` bytes; the message names the file.
+    """
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{path}: expected YAML of at most {LARGEST} bytes but got {size}")
+    try:
+        return parse_plain_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+
+
+def parse_plain_yaml(text: str) -> Any:
+    """The value of a YAML text, by PyYAML's safe loader without aliases.
+
+    A few lines of aliases make a value that takes hours to print, or that holds itself.
+
+    Raises:
+        ValueError: not YAML, a tag of Python, an alias, nested too deeply.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainLoader)
+    # besides YAMLError: IndexError of `!!int ""`, KeyError of `!!bool x`, RecursionError of 1,000 brackets
+    except Exception as error:
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event = self.get_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"expected no alias but got *{event.anchor}; write the value out", event.start_mark
+            )
+        return super().compose_node(parent, index)

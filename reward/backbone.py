@@ -8,6 +8,7 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
+from reward.attention import pack_attention
 from reward.backbone_loading import load_open_clip
 from reward.preprocess import ImageTransform
 from reward.text_features import encode_text, stops_at_the_end
@@ -57,6 +58,7 @@ class Backbone(nn.Module):
         loaded = load_open_clip(name, pretrained)
         self.name, self.pretrained = name, pretrained
         self.model = loaded.model
+        pack_attention(self.model)
         self.model_config = loaded.model_config
         self.embed_dim: int = loaded.model_config["embed_dim"]
         self.preprocess_config = loaded.preprocess_config

@@ -1,0 +1,49 @@
+"""open_clip's self-attention by scaled-dot-product attention, without the copies that nn.MultiheadAttention makes."""
+
+from torch import Tensor, nn
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+
+class PackedAttention(nn.MultiheadAttention):
+    """nn.MultiheadAttention whose self-attention reads queries, keys and values where one product left them.
+
+    Torch's own copies all three and, without gradients, forms the whole attention matrix: a ViT-B/16 tower takes some
+    7 % longer on a CPU. Parameters, their names and the result, up to rounding, are the same. What is not the plain
+    case (a cross-attention, weights asked for, a boolean or per-head mask, training mode) is left to torch.
+    """
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask=None, need_weights=True, attn_mask=None,
+        **options,
+    ):  # fmt: skip
+        """As nn.MultiheadAttention; (B, L, D) -> (B, L, D), and None for the weights."""
+        plain = (
+            query is key is value
+            and query.ndim == 3
+            and key_padding_mask is None
+            and not need_weights
+            and not self.training
+            and not options
+            and (attn_mask is None or (attn_mask.is_floating_point() and attn_mask.ndim == 2))
+        )
+        if not plain:
+            return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask, **options)
+        batch, length, width = query.shape
+        packed = linear(query, self.in_proj_weight, self.in_proj_bias)
+        heads = packed.view(batch, length, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        mask = None if attn_mask is None else attn_mask.to(heads.dtype)
+        attended = scaled_dot_product_attention(*heads.unbind(0), attn_mask=mask)
+        return self.out_proj(attended.transpose(1, 2).reshape(batch, length, width)), None
+
+
+def pack_attention(model: nn.Module) -> None:
+    """Turn the attention layers of open_clip's towers, in place, into `PackedAttention`."""
+    for module in model.modules():
+        if (
+            type(module) is nn.MultiheadAttention
+            and module.batch_first
+            and module._qkv_same_embed_dim
+            and module.bias_k is None
+            and not module.add_zero_attn
+        ):
+            module.__class__ = PackedAttention

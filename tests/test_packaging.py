@@ -164,23 +164,14 @@ def test_a_lora_is_trained_and_exported_from_the_installed_wheel(installed, tmp_
 
 def test_the_lowest_versions_are_those_that_setup_cfg_states(tmp_path):
     setup = tmp_path / "setup.cfg"
-    text = """[metadata]
-    name = own
-    [options]
-    install_requires =
-        a>=1.2
-        b_c>=3
-    [options.extras_require]
-    one =
-        a>=1.2
-        d>=0.4
-    all =
-        own[one]
-    """
-    setup.write_text(textwrap.dedent(text))
+    text = (
+        "[metadata]\nname = own\n[options]\ninstall_requires =\n    a>=1.2\n    b_c>=3\n"
+        "[options.extras_require]\none =\n    a>=1.2\n    d>=0.4\nall =\n    own[one]\n"
+    )
+    setup.write_text(text)
     assert lowest_pins(setup) == ["a==1.2", "b_c==3", "d==0.4"]
     for line in ("d>=0.5", "e", "e>=1,<2", "e==1"):
-        setup.write_text(textwrap.dedent(text).replace("d>=0.4", f"d>=0.4\n    {line}"))
+        setup.write_text(text.replace("d>=0.4", f"d>=0.4\n    {line}"))
         with pytest.raises(ValueError, match="setup.cfg: expected"):
             lowest_pins(setup)
     assert "torch==2.6" in lowest_pins(ROOT / "setup.cfg")

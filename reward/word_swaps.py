@@ -122,7 +122,7 @@ def singular_of(noun: str) -> str:
     if noun.endswith(("ss", "us", "is")):
         return noun
     endings = (("ies", "y"), ("s", ""), ("es", ""))
-    stems = [noun[: -len(ending)] + stem for ending, stem in endings if noun.endswith(ending)]
+    stems = [noun[: -len(ending)] + stem for ending, stem in endings if noun.endswith(ending) and noun != ending]
     fitting = [stem for stem in stems if plural_of(stem) == noun]
     # "houses" is of "house" but "buses" of "bus": only knowing the word helps
     return next((stem for stem in fitting if stem in _KNOWN_NOUNS), fitting[0] if fitting else noun)
@@ -138,7 +138,7 @@ def articles_agree(words: Sequence[str]) -> str:
     agreed = list(words)
     for at, (word, following) in enumerate(zip(words, words[1:], strict=False)):
         if word.lower() in ("a", "an"):
-            agreed[at] = word[0] + ("n" if following[0].lower() in "aeiou" else "")
+            agreed[at] = word[0] + ("n" if following[:1].lower() in tuple("aeiou") else "")
     return " ".join(agreed)
 
 

@@ -2,7 +2,7 @@
 
 python benchmarks/faults/run.py --rounds 10
 python benchmarks/faults/run.py --rounds 50 --only "kill -9"
-python benchmarks/faults/run.py --table              # the table of README.md, from results.csv
+python benchmarks/faults/run.py --table              # write the table of README.md, from results.csv
 
 A round is a run at another random moment; its number is its seed. A round that fails is a defect: its message is in
 the notes, and the exit code is 1. Rounds are added to those that are in results.csv, which start where these ended.
@@ -33,11 +33,11 @@ def main() -> int:
     parser.add_argument("--table", action="store_true", help="print the table and run nothing")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from benchmarks.results_file import read_rows, write_rows
+    from benchmarks.results_file import put_table, read_rows, write_rows
 
     rows = {(row["command"], row["fault"]): row for row in read_rows(RESULTS)}
     if arguments.table:
-        print(table(rows.values()))
+        put_table("faults/results.csv", table(rows.values()))
         return 0
 
     from tests.faults.cases import CASES

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fuzz.guard import Violation, guarded
-from benchmarks.results_file import read_rows, write_rows
+from benchmarks.results_file import put_table, read_rows, write_rows
 
 COUNTS = Path(__file__).with_name("counts.csv")
 COLUMNS = ("target", "executions", "seconds", "cpu_seconds", "unique_coverage", "crashes",
@@ -140,6 +140,17 @@ def _supervise(target: str, arguments: argparse.Namespace) -> None:
     if not arguments.no_row:
         rows = [old for old in read_rows(COUNTS) if old["target"] != target]
         write_rows(COUNTS, COLUMNS, sorted([*rows, row], key=lambda each: list(TARGETS).index(each["target"])))
+        put_table("fuzz/counts.csv", table(read_rows(COUNTS)))
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown: a line a target."""
+    lines = ["| target | executions | crashes | slowest case, CPU s | peak memory, MB | branches seen | ended by |"]
+    lines.append("| --- " * 7 + "|")
+    for row in rows:
+        counts = f"{int(row['executions']):,} | {row['crashes']} | {float(row['slowest_cpu_seconds']):.3f}"
+        lines.append(f"| {row['target']} | {counts} | {row['peak_mb']} | {row['unique_coverage']} | {row['ended']} |")
+    return "\n".join(lines)
 
 
 def _fuzz(arguments: argparse.Namespace) -> None:
@@ -173,8 +184,10 @@ def _fuzz(arguments: argparse.Namespace) -> None:
             sys.stderr.flush()
             os._exit(0)  # libFuzzer has no way to end that lets Python finish
 
+    arguments.crashes.mkdir(parents=True, exist_ok=True)  # what ends the process itself is kept there by libFuzzer
     options = [f"-seed={arguments.seed}", f"-max_len={arguments.max_length}", f"-rss_limit_mb={MOST_MB}",
-               "-timeout=60", f"-artifact_prefix={root}/", "-report_slow_units=100", "-len_control=0"]  # fmt: skip
+               "-timeout=60", f"-artifact_prefix={arguments.crashes}/", "-report_slow_units=100",
+               "-len_control=0"]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(root / "corpus")], one)
     atheris.Fuzz()
 

@@ -1,11 +1,11 @@
 """AIGCIQA2023 (Wang et al. 2023): six models, a hundred prompts, four pictures each; as published, or scores.tsv."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from reward.datasets.matlab import read_matlab_numbers
 from reward.datasets.rows import Row
 from reward.datasets.tab_separated import FILE as TSV
 from reward.datasets.tab_separated import read_tab_separated
@@ -18,7 +18,6 @@ PROMPTS = "AIGCIQA2023_Prompts.xlsx"
 # The order of scores and pictures: model, then prompt, then picture.
 MODELS = ("Controlnet", "DALLE", "Glide", "Lafite", "stable-diffusion", "Unidiffuser")
 PICTURES = 4
-_MOST_SCORES = 1_000_000
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
@@ -79,18 +78,10 @@ def _prompts(folder: Path) -> list[object]:
 
 
 def _scores(path: Path) -> np.ndarray:
-    import scipy.io
-
     try:
-        # a file may state any size, and scipy makes room for it
-        sizes = [math.prod(shape) for name, shape, _ in scipy.io.whosmat(path) if name == VARIABLE]
-        if max(sizes, default=0) > _MOST_SCORES:
-            raise ValueError(f"{VARIABLE} has {max(sizes)} numbers")
-        content = scipy.io.loadmat(path, variable_names=[VARIABLE])
-    # scipy raises by version and kind of damage: ValueError, TypeError, NotImplementedError, MatReadError, zlib.error
-    except Exception as error:
+        scores = read_matlab_numbers(path, VARIABLE)
+    except ValueError as error:
         raise ValueError(f"Expected a MATLAB file but could not read {path}: {error}; fetch it again") from error
-    scores = content.get(VARIABLE)
-    if scores is None or scores.dtype.kind not in "fiu":
+    if scores is None:
         raise ValueError(f"{path}: expected numbers in the variable {VARIABLE} but there are none; fetch it again")
     return scores.ravel()

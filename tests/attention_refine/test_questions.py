@@ -41,6 +41,10 @@ def test_one_and_no_more_is_asked_for_on_demand(prompt, asked):
     assert made[len(before) :] == tuple(Question(text, "number", parents) for text, parents in asked)
 
 
+def test_a_letter_is_no_plural_of_nothing():
+    assert [question.text for question in make_questions("two blue s")][0] == "Is there a s in the picture?"
+
+
 def test_a_wording_has_a_place_for_what_is_asked():
     assert ask("Does the picture show {}?", " a {ring}. ") == "Does the picture show a {ring}?"
     with pytest.raises(ValueError, match="in the place of what is asked for, got 'Is it so\\?'"):

@@ -3,8 +3,11 @@
 Folders come from strangers. Checked here is what open_clip would do with one without asking.
 """
 
+import contextlib
 import json
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +91,7 @@ def refuse_giants(name: str, folder: Path, model_config: dict[str, Any], overrid
     most, tensors = max(sizes)
     layers = max(_numbers(model_config, "layers"), default=0)
     if layers <= tensors:
-        with torch.device("meta"):
+        with torch.device("meta"), _without("No pretrained weights loaded"):
             model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device="meta", **overrides)
         count = sum(parameter.numel() for parameter in model.parameters())
         if count <= 2 * most + _SLACK:
@@ -111,3 +114,18 @@ def _numbers(value: Any, key: str) -> list[int]:
         parts = inner if isinstance(inner, list) else [inner]
         found += [part for part in parts if name == key and isinstance(part, int)] + _numbers(inner, key)
     return found
+
+
+@contextlib.contextmanager
+def _without(beginning: str) -> Iterator[None]:
+    """Leave out what open_clip would say of a model that is made for its size alone."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(beginning)
+
+    root = logging.getLogger()
+    root.addFilter(keep)
+    try:
+        yield
+    finally:
+        root.removeFilter(keep)

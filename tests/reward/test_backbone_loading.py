@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -156,3 +157,10 @@ def test_weights_of_another_model_are_refused(build_backbone, open_clip_folder, 
     change_config(folder, lambda c: c["model_cfg"]["vision_cfg"].update(layers=1))
     with pytest.raises(ValueError, match="Unexpected key"):
         load_open_clip(f"local-dir:{folder}", None)
+
+
+def test_loading_says_nothing_of_random_weights(open_clip_folder, caplog):
+    load_open_clip(f"local-dir:{open_clip_folder}", None)
+    assert not [record for record in caplog.records if "randomly" in record.getMessage()]
+    logging.warning("No pretrained weights loaded, says another")
+    assert "says another" in caplog.text

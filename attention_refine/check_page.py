@@ -156,12 +156,16 @@ def _side(record: Record) -> str:
         reward = f" <small>reward {_number(record.get('reward'))}</small>" if record.get("reward") is not None else ""
         head = f"<h3>{escape(_SIDE_NAMES.get(record['side'], record['side']))}{reward}</h3>"
     covers = [fact["is_covered"] for fact in own["facts"]]
-    # by rule there is one question a fact, in the same order; a user's own questions stand for themselves
-    aligned = [f["kind"] for f in own["facts"]] == [a["kind"] for a in own["answers"]]
+    # by rule there is one question a fact, in the same order, and those for "exactly one" behind them; a user's own
+    # questions stand for themselves
+    ruled, more = own["answers"][: len(covers)], own["answers"][len(covers) :]
+    aligned = [fact["kind"] for fact in own["facts"]] == [answer["kind"] for answer in ruled]
+    aligned = aligned and all("exactly one " in answer["question"] for answer in more)
     rows = [_row("the whole prompt", own["prompt_yes"], _number(own["caption_coverage"]), "whole")]
     for place, answer in enumerate(own["answers"]):
-        text = own["facts"][place]["text"] if aligned else answer["question"]
-        rows.append(_row(text, answer["yes"], _mark(covers[place]) if aligned else ""))
+        paired = aligned and place < len(covers)
+        text = own["facts"][place]["text"] if paired else answer["question"]
+        rows.append(_row(text, answer["yes"], _mark(covers[place]) if paired else ""))
     if not aligned:
         rows += [_row(fact["text"], None, _mark(fact["is_covered"])) for fact in own["facts"]]
     if control:

@@ -116,6 +116,14 @@ def test_a_picture_that_has_gone_and_one_with_own_questions(tmp_path, picture):
     assert "not there any more" in text and "Is it round?" in text and "3 more could not be read" in text
 
 
+def test_a_fact_and_its_question_share_a_row_and_exactly_one_comes_behind(picture):
+    own = record(picture)
+    more = {"question": "Is there exactly one ring in the picture?", "kind": "number", "yes": 0.3, "depends_on": [0]}
+    own["own"]["answers"].append(more)
+    text = page_html([own], summary(1), title="t", limit=1)
+    assert "exactly one ring" in text and "Is there a ring" not in text and text.count("<td>a ring</td>") == 1
+
+
 def test_large_pictures_are_embedded_small(tmp_path):
     path = tmp_path / "large.png"
     Image.effect_noise((1500, 1000), 80).convert("RGB").save(path)

@@ -24,17 +24,17 @@ PROMPTLY = 60
 
 def killed(world: World, command: str, random: Random, output: Path) -> tuple[str, str]:
     """SIGKILL before a random change on the disk, and again after going on."""
-    epochs = []
     for _ in range(2):
         before = done_epochs(command, output)
         moment = random.randrange(1, world.changes[command] + 1)
         code = world.start(command, output, killed_before_change=(str(output), moment)).wait()
         assert code in (0, -signal.SIGKILL), code
         _check_kept(command, output, before)
-        epochs.append(done_epochs(command, output))
         if code == 0:
             break
-    world.finish(command, output)
+    # `train` refuses a folder with a finished model; the others have nothing to do then
+    if not finished(command, output) or command != "train":
+        world.finish(command, output)
     assert_same(command, output, world.whole(command))
     return "recovery", "the same command ends bit for bit as an undisturbed run"
 

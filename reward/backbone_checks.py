@@ -4,7 +4,6 @@ Folders come from strangers. Checked here is what open_clip would do with one wi
 """
 
 import contextlib
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -13,26 +12,13 @@ from typing import Any
 
 import torch
 
+from reward.plain_json import read_object
+
 # weights that open_clip takes before any pickle in the same folder
 _FIRST_CHOICE = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _PICKLES = ("*.bin", "*.pth")
 # resized positions and buffers that are not saved
 _SLACK = 2**22
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: it is not JSON, or no object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path} but got {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected a JSON object in {path} but got a {type(value).__name__}")
-    return value
 
 
 def refuse_code(model_config: dict[str, Any], folder: Path | None, source: str) -> None:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from reward.backbone_checks import read_object, refuse_code, refuse_giants, refuse_pickles
+from reward.backbone_checks import refuse_code, refuse_giants, refuse_pickles
+from reward.plain_json import read_object
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from rl.file_writing import naming, write_text
+from reward.file_writing import naming, write_text
 from rl.stop_signal import announce
 
 TENSORS_NAME = "training_state.safetensors"

@@ -93,7 +93,7 @@ def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
 
 def write_yaml(config: TrainConfig, path: Path) -> None:
     """The whole config, defaults included, as a YAML file that `read_yaml` reads back."""
-    from rl.file_writing import write_text
+    from reward.file_writing import write_text
 
     write_text(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True))
 

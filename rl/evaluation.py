@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from reward.file_writing import write_text, write_whole
 from rl.bootstrap import bootstrap_interval
-from rl.file_writing import write_text, write_whole
 from rl.lora import scaled_lora
 from rl.policy import DiffusionPolicy, sample_seed
 from rl.reporting import to_picture

@@ -25,8 +25,8 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, not the one that holds the packages.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from reward.file_writing import scratch_beside  # noqa: E402
 from rl.ddpo_train import resolve_packaged  # noqa: E402
-from rl.file_writing import scratch_beside  # noqa: E402
 from rl.model_card import TrainingRecord, published_name, read_json, write_card  # noqa: E402
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 
+from reward.file_writing import write_text
 from rl.evaluation import Evaluator
-from rl.file_writing import write_text
 from rl.hacking_alarm import FEWEST_UNITS, LEVEL, PANEL_FILE, Alarm, Look, alarm_message, alarms, judge
 from rl.random_state import random_state, restore_random_state
 from rl.side_metrics import colour_entropy, diversity, edge_density, reduced, saturation, similarity

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rl.file_writing import naming, scratch_beside
+from reward.file_writing import naming, scratch_beside
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
 ADAPTER = "default"

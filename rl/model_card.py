@@ -1,6 +1,5 @@
 """The README.md of an exported LoRA: what it is, how it was made, how to load it, what it does to pictures."""
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from rl.file_writing import write_text
+from reward.file_writing import write_text
+from reward.plain_json import read_object
 
 _EXAMPLES = 4
 _KINDS = {"adapter": "A LoRA for", "finetune": "A whole pipeline with its LoRA merged in, made from"}
@@ -202,12 +202,4 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it holds something else.
     """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path}, got {error}.") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"Expected a JSON object in {path}, got a {type(value).__name__}.")
-    return value
+    return read_object(path) if path.is_file() else {}

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from rl.file_writing import write_text, write_whole
+from reward.file_writing import write_text, write_whole
 from rl.report_page import report_html
 
 _TINY, _LARGE = 192, 256  # a grid's pictures are enlarged up to the first and reduced down to the second, in pixels

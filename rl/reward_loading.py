@@ -116,7 +116,6 @@ class RewardSet:
             return torch.stack(weighted).amin(0), parts
         return sum(weighted, torch.zeros(len(prompts), device=images.device)), parts
 
-
     def _in_time(self, reward: Reward, images: torch.Tensor, prompts: tuple[str, ...]) -> Any:
         metadata = ({},) * len(prompts)
         if not self.timeout:

@@ -5,10 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reward.file_writing import remove_scratch, write_text
 from rl.checkpoints import remove_unfinished
 from rl.config import TrainConfig
 from rl.evaluation import save_picture
-from rl.file_writing import remove_scratch, write_text
 from rl.reward_loading import NonFiniteRewardError
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rl.file_writing import write_text
+from reward.file_writing import write_text
 
 
 class Marks:

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
+from reward.file_writing import write_whole
 from rl.ddpo_update import compute_advantages, step_weights, trained_steps
-from rl.file_writing import write_whole
 from rl.lora import add_lora
 from rl.policy import DiffusionPolicy, sample_seed
 from tinyworld import weights_path

@@ -4,6 +4,7 @@ What each does is what its users type: the model card's lines, the metric's call
 do (a gradient through a processor of PIL pictures, say) it says with an error, and the table shows a dash.
 """
 
+import abc
 import random
 import time
 import warnings
@@ -21,7 +22,7 @@ _THINGS = [f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
 _PROMPTS = [f"{one} {relation} {two}" for one in _THINGS for relation in RELATIONS for two in _THINGS]
 
 
-class Scorer:
+class Scorer(abc.ABC):
     """A side of `benchmarks.sides`; subclasses load a model and score a batch.
 
     Args:
@@ -34,17 +35,17 @@ class Scorer:
         self.rng = random.Random(0)
         self.load(settings)
 
+    @abc.abstractmethod
     def load(self, settings: dict[str, Any]) -> None:
         """Make the model."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def score_pil(self, pictures: list[Image.Image], prompts: list[str]) -> torch.Tensor:
         """Scores of RGB pictures just read from files."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def score_tensors(self, pictures: torch.Tensor, prompts: list[str]) -> torch.Tensor:
         """Scores of (B, 3, H, W) in [0, 1]; differentiable where the library's way is."""
-        raise NotImplementedError
 
     def run_epoch(self, batch: int, inputs: str, prompts: str, mode: str, calls: int, warm_up: int) -> dict[str, float]:
         """Seconds a call, of `calls` calls after `warm_up` that are not counted; or why it cannot be done."""

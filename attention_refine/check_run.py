@@ -198,7 +198,7 @@ def _run_key(
     captioner = check.captioner
     settings = [
         _VERSION, captioner.model.config.to_dict(), str(captioner.model.device.type), repr(captioner.processor),
-        captioner.max_new_tokens, check.question, check.instruction, repr(check.contrastive),
+        captioner.max_new_tokens, check.question, check.instruction, check.exactly_one, repr(check.contrastive),
         sorted((questions or {}).items()), others,
     ]  # fmt: skip
     return state_digest(settings, captioner.model.state_dict())

@@ -89,13 +89,17 @@ def test_interrupted_and_run_again_it_is_the_uninterrupted_run(pictures, model, 
     assert again == {name: text for name, text in results(tmp_path / "whole").items() if name != "index.html"}
 
 
-def test_another_question_is_another_run(pictures, model, tmp_path):
-    (pictures / "5.png").write_bytes(b"no picture")  # so that the parts are kept
+@pytest.mark.parametrize("options", [("--question", "Is there {}?"), ("--exactly-one",)])
+def test_another_question_is_another_run(pictures, model, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(check_run, "PART_BATCHES", 1)
+    monkeypatch.setattr("reward.scoring.PART_BATCHES", 1)
+    (pictures / "5.png").write_bytes(b"no picture")  # so that the parts of the others are kept
     texts = []
-    for wording in ("Does the picture show {}?", "Is there {}?"):
-        assert run(pictures, "--output", tmp_path / "out", "--question", wording, model=model) == cli.SOME_UNREADABLE
-        texts.append((tmp_path / "out" / "checks.csv").read_text())
-    assert texts[0] != texts[1]
+    for folder, asked in (("out", ()), ("out", options), ("fresh", options)):
+        command = (pictures, "--batch-size", 2, "--output", tmp_path / folder, *asked)
+        assert run(*command, model=model) == cli.SOME_UNREADABLE
+        texts.append((tmp_path / folder / "checks.jsonl").read_text())
+    assert texts[0] != texts[1] == texts[2]
 
 
 def test_unreadable_pictures_are_listed_and_mended(pictures, model, tmp_path, capsys):

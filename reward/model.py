@@ -159,6 +159,8 @@ class HyperAlign(nn.Module):
         for name, features in (("image_features", image_features), ("text_features", text_features)):
             if features.ndim < 1 or features.shape[-1] != dim:
                 raise ValueError(f"Expected {name} of shape (..., {dim}) but got {tuple(features.shape)}")
+        if image_features.shape == text_features.shape:
+            return  # broadcast_shapes takes longer than the adapters do
         try:
             torch.broadcast_shapes(image_features.shape, text_features.shape)
         except RuntimeError as error:

@@ -76,6 +76,41 @@ def test_it_is_frozen_and_always_in_eval_mode(backbone, images):
     assert images.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_a_cpu_takes_large_batches_in_parts(backbone, monkeypatch, count, ragged):
+    images = torch.rand(count, 3, 20, 24)
+    images = [image[..., : 20 + i] for i, image in enumerate(images)] if ragged else images
+    whole = backbone.encode_images(images)
+    height, width = backbone.transform.size
+    monkeypatch.setattr(backbone_module, "_CPU_PIXELS", 2 * height * width)
+    sizes = []
+    encode_image = backbone.model.encode_image
+    monkeypatch.setattr(backbone.model, "encode_image", lambda x: [sizes.append(len(x)), encode_image(x)][1])
+    torch.testing.assert_close(backbone.encode_images(images), whole, rtol=1e-5, atol=1e-5)
+    assert sizes == [2] * (count // 2) + [1] * (count % 2)
+
+
+@pytest.mark.parametrize("who", ["pixels", "one picture of a list", "weights"])
+def test_what_is_recorded_stays_one_batch(backbone, monkeypatch, who):
+    images = torch.rand(5, 3, *backbone.transform.size)
+    if who == "pixels":
+        images.requires_grad_()
+    elif who == "weights":
+        backbone.unfreeze()
+    else:
+        images = [image.requires_grad_(i == 4) for i, image in enumerate(images)]
+    monkeypatch.setattr(backbone_module, "_CPU_PIXELS", 1)
+    sizes = []
+    encode_image = backbone.model.encode_image
+    monkeypatch.setattr(backbone.model, "encode_image", lambda x: [sizes.append(len(x)), encode_image(x)][1])
+    backbone.encode_images(images)
+    assert sizes == [5]
+    with torch.no_grad():
+        backbone.encode_images(images)
+    assert sizes == [5, 1, 1, 1, 1, 1]
+
+
 def test_prompts_are_encoded_once(backbone, text_calls):
     first = backbone.encode_prompts(["a red circle", "a", "a red circle"])
     assert text_calls == [2] and torch.equal(first[0], first[2])

@@ -3,12 +3,14 @@
 python -m benchmarks.scoring.run
 python -m benchmarks.scoring.run --extra FOLDER   # of torchmetrics and imscore, pip install --no-deps --target FOLDER
 
-Every side is a process with one thread; a condition is measured in all sides in turns, forwards then backwards, before
-the next one. A row of results.csv is one turn; conditions that are there are not measured again.
+Every side is a process with one thread, a new one each repeat: what memory an allocator happens to keep or give back in
+one process moves a row by 9 %. Within a repeat all sides take their turns at a condition, in random order, before the
+next one. A row of results.csv is one turn; what is there is not measured again.
 """
 
 import argparse
 import itertools
+import random
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -56,23 +58,40 @@ def main() -> None:
 
 
 def race(backbone: str, arguments: argparse.Namespace, scratch: Path) -> None:
-    """All conditions of one backbone."""
+    """All conditions of one backbone, each repeat in new processes."""
     name = backbone.replace("/", "-")
     pictures = scratch / f"{name}-pictures"
     write_pictures(pictures, max(arguments.batches), PIXELS[backbone])
     source = write_open_clip(backbone, scratch / f"{name}-open_clip")
     copy = write_transformers(source, scratch / f"{name}-transformers")
     settings = {"open_clip": str(source), "transformers": str(copy), "pictures": str(pictures)}
-    sides = [
-        Side({"side": side}, f"benchmarks.scoring.scorers:{SCORERS[side]}", settings, arguments.extra)
-        for side in arguments.sides
-    ]
-    try:
-        for condition in conditions(backbone, arguments):
-            measure(condition, sides, arguments.repeats)
-    finally:
-        for side in sides:
-            side.close()
+    for repeat in range(arguments.repeats):
+        rng = random.Random(repeat)
+        due = conditions(backbone, arguments)
+        # small batches first, for the peaks' sake: what a process once had it seldom gives back
+        due.sort(key=lambda condition: (condition["batch"], rng.random()))
+        due = [(condition, names) for condition in due if (names := missing(condition, repeat, arguments.sides))]
+        if not due:
+            continue
+        wanted = {side for _, names in due for side in names}
+        sides = {
+            side: Side({"side": side}, f"benchmarks.scoring.scorers:{SCORERS[side]}", settings, arguments.extra)
+            for side in arguments.sides if side in wanted
+        }  # fmt: skip
+        try:
+            for place, (condition, names) in enumerate(due):
+                measure(condition, repeat, [sides[side] for side in rng.sample(names, len(names))], not place)
+        finally:
+            for side in sides.values():
+                side.close()
+
+
+def missing(condition: dict, repeat: int, sides: list[str]) -> list[str]:
+    """The sides without a row of this repeat, but for those that refused the condition before."""
+    labels = {key: str(value) for key, value in condition.items()}
+    rows = [row for row in read_rows(RESULTS) if labels.items() <= row.items()]
+    have = {row["side"] for row in rows if row["error"] or row["repeat"] == str(repeat)}
+    return [side for side in sides if side not in have]
 
 
 def conditions(backbone: str, arguments: argparse.Namespace) -> list[dict]:
@@ -85,27 +104,20 @@ def conditions(backbone: str, arguments: argparse.Namespace) -> list[dict]:
     return found
 
 
-def measure(condition: dict, sides: list[Side], repeats: int) -> None:
-    """Rows of one condition, where a side has none yet."""
+def measure(condition: dict, repeat: int, sides: list[Side], first: bool) -> None:
+    """Add a row of each side, in the order given."""
+    batch, tiny = condition["batch"], condition["backbone"] == "tiny"
     asked = {key: condition[key] for key in ("mode", "inputs", "prompts", "batch")}
-    asked["calls"] = (128 if condition["batch"] == 1 else 32) if condition["backbone"] == "tiny" else 1
-    asked["calls"] = max(1, asked["calls"] // max(1, condition["batch"] // 8))
-    labels = {key: str(value) for key, value in condition.items()}
-    have = {row["side"] for row in read_rows(RESULTS) if labels.items() <= row.items()}
-    turns = [side for side in sides if side.labels["side"] not in have and not side.error]
-    rows: list[dict] = []
-    failed: set[str] = set()
-    for repeat in range(repeats):
-        for side in turns if repeat % 2 else turns[::-1]:
-            if side.labels["side"] not in failed:
-                record = side.epoch(asked | {"warm_up": int(repeat == 0 or asked["calls"] > 1)})
-                record |= {"error": record["refused"]} if "refused" in record else {}
-                if "error" in record:
-                    failed.add(side.labels["side"])
-                rows.append(labels | side.labels | {"repeat": repeat} | record)
+    asked["calls"] = max(1, {True: (128, 32), False: (3, 1)}[tiny][batch > 1] // max(1, batch // 8))
+    asked["warm_up"] = int(first or tiny or batch <= 8)
+    rows = []
+    for side in sides:
+        record = side.epoch(asked)
+        record |= {"error": record["refused"]} if "refused" in record else {}
+        rows.append(condition | side.labels | {"repeat": repeat} | record)
     write_rows(RESULTS, COLUMNS, [*read_rows(RESULTS), *rows])
-    told = {s: [row["seconds"] for row in rows if row["side"] == s and "seconds" in row] for s in have | set(SCORERS)}
-    print(*labels.values(), *(f"{s} {median(v):.4f}" for s, v in told.items() if v), sep="  ", flush=True)
+    told = (f"{row['side']} {row['seconds']:.4f}" for row in rows if "seconds" in row)
+    print(f"repeat {repeat}", *condition.values(), *told, sep="  ", flush=True)
 
 
 def write_pictures(folder: Path, count: int, size: int) -> None:

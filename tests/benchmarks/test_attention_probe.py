@@ -63,7 +63,8 @@ def test_pictures_remembered_by_content_give_the_same_features():
     with torch.no_grad():
         expected = [model.get_image_features(p).pooler_output for p in pictures]
         ran = []
-        model.model.vision_tower.embeddings.register_forward_hook(lambda *_: ran.append(1))
+        embeddings = next(m for n, m in model.model.vision_tower.named_modules() if n.endswith("embeddings"))
+        embeddings.register_forward_hook(lambda *_: ran.append(1))
         remember_pictures(model)
         for _ in range(3):
             for p, features in zip(pictures, expected, strict=True):

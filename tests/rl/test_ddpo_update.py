@@ -207,7 +207,7 @@ def test_accumulation_equals_one_large_batch(tiny_pipeline):
         )
         update.step(0, make_experience(update, REWARDS))
         gradients += seen
-    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
+    assert (gradients[0] - gradients[1]).norm() <= 3e-5 * gradients[0].norm()
 
 
 @pytest.mark.parametrize("changes", [{}, {"sample_guidance_scale": 4.0}, {"train_step_weighting": "output"},
@@ -227,7 +227,7 @@ def test_flattened_steps_have_the_gradient_of_single_ones(tiny_pipeline, steps, 
         metrics.append(update.step(0, make_experience(update, REWARDS)))
         gradients += seen
     assert gradients[0].norm() > 0
-    assert (gradients[0] - gradients[1]).norm() <= 1e-5 * gradients[0].norm()
+    assert (gradients[0] - gradients[1]).norm() <= 3e-5 * gradients[0].norm()
     assert metrics[0]["loss"] == pytest.approx(metrics[1]["loss"], abs=1e-5)
 
 

@@ -25,7 +25,7 @@ from transformers import (
 from tinyworld.llava_batches import YES_NO_PLAN, Packer, answer_loss, sample_scenes, single_objects, tired
 from tinyworld.questions import CAPTION_QUESTION, NUMBERS, WHOLE_QUESTION
 from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE
-from tinyworld.stable_diffusion import edit_json
+from tinyworld.stable_diffusion import edit_json, to_hub_layout
 from tinyworld.training_stage import train_stage
 
 PATCH = 6  # 8 x 8 image tokens
@@ -263,4 +263,5 @@ def save_llava(model: LlavaForConditionalGeneration, folder: Path) -> None:
     copy = build_llava()
     copy.load_state_dict(model.state_dict())
     copy.half().save_pretrained(folder)
+    to_hub_layout(folder / "model.safetensors", "vision_tower.", "vision_model.")
     edit_json(folder / "config.json", {"dtype": "float32"})

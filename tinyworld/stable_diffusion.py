@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from tinyworld.data import sample_pairs
@@ -206,6 +208,7 @@ def build_pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder:
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline's folder with fp16 weights that load as float32 unless another dtype is asked for."""
     pipeline.to(torch.float16).save_pretrained(folder)
+    to_hub_layout(folder / "text_encoder" / "model.safetensors", "", "text_model.")
     # transformers takes a model's dtype from its config: half a text encoder would meet a float32 U-Net.
     edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
     # diffusers notes where a model was loaded from: a path of the training machine.
@@ -220,3 +223,16 @@ def edit_json(path: Path, changes: dict) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values, indent=2) + "\n")
     os.replace(partial, path)
+
+
+def to_hub_layout(file: Path, tower: str, level: str) -> None:
+    """Names a CLIP tower's weights TOWER + LEVEL + ..., as on the hub: transformers 5.4, for one, finds no others."""
+    with safe_open(file, framework="pt") as stored:
+        tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        metadata = stored.metadata()
+    for key in [key for key in tensors if key.startswith(tower) and not key.startswith(tower + level)]:
+        tensors[tower + level + key.removeprefix(tower)] = tensors.pop(key)
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, metadata)
+    partial.chmod(0o644)
+    os.replace(partial, file)

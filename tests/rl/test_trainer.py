@@ -267,14 +267,15 @@ def test_8bit_adam_names_its_package(tiny_pipeline_folder, tmp_path):
 
 
 def test_early_stop_keeps_the_best_weights_and_resumes(tiny_pipeline_folder, tmp_path):
-    # A held-out score that the training lowers: the first evaluation is the best one.
-    def darkness(images, prompts, metadata):
-        return -redness(images, prompts, metadata)[0], {}
-
     def make(run, **changes):
         settings = {"num_epochs": 6, "save_freq": 1, "eval_freq": 1, "early_stop_patience": 2, "ema_decay": 0.5}
         trainer = make_trainer(tiny_pipeline_folder, run, train_learning_rate=1e-2, **(settings | changes))
-        trainer.evaluator.eval_rewards = RewardSet([Reward("darkness", darkness)])
+
+        # A held-out score that falls from epoch to epoch: the first evaluation is the best one.
+        def falling(images, prompts, metadata):
+            return torch.full((len(images),), -float(trainer.epoch)), {}
+
+        trainer.evaluator.eval_rewards = RewardSet([Reward("falling", falling)])
         return trainer
 
     trainer = make(tmp_path / "whole")

@@ -1,10 +1,15 @@
 """The shipped weights, through the libraries' own loaders: they are there, small, and as good as PROVENANCE.md says."""
 
+import copy
+
 import numpy as np
 import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors import safe_open
+from safetensors.torch import load
+from transformers import CLIPTextModel
 
 from reward import HyperAlignReward
 from tinyworld import weights_path
@@ -12,7 +17,7 @@ from tinyworld.data import sample_pairs
 from tinyworld.dual_encoder import tokenize
 from tinyworld.hyperalign_head import measure_reward, rated_pairs
 from tinyworld.scenes import heldout_prompts
-from tinyworld.stable_diffusion import measure_autoencoder, measure_samples
+from tinyworld.stable_diffusion import measure_autoencoder, measure_samples, save_pipeline, to_hub_layout
 
 WEIGHTS = weights_path("open-clip").parent
 
@@ -40,6 +45,30 @@ def test_weights_are_small_safetensors_with_provenance():
     assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt", ".md", ".jinja"}
     assert "python -m tinyworld.pretrain" in (WEIGHTS / "PROVENANCE.md").read_text()
     assert not any("_name_or_path" in path.read_text() for path in files if path.suffix == ".json")
+
+
+@pytest.mark.parametrize(("file", "tower", "level"), [
+    ("stable-diffusion/text_encoder", "", "text_model."), ("llava", "vision_tower.", "vision_model."),
+])  # fmt: skip
+def test_towers_are_named_as_on_the_hub(file, tower, level):
+    """What newer transformers save of a model built from its config, older ones load as noise, with a warning."""
+    with safe_open(WEIGHTS / file / "model.safetensors", framework="pt") as stored:
+        names = [key for key in stored.keys() if key.startswith(tower)]  # noqa: SIM118
+    assert names and all(name.startswith(tower + level) for name in names)
+
+
+def test_saving_names_them_so(pipeline, tmp_path):
+    config = copy.deepcopy(pipeline.text_encoder.config)
+    built = StableDiffusionPipeline(**(pipeline.components | {"text_encoder": CLIPTextModel(config).half()}))
+    vae, unet = pipeline.vae.dtype, pipeline.unet.dtype
+    save_pipeline(built, tmp_path / "saved")
+    pipeline.vae.to(vae), pipeline.unet.to(unet)
+    file = tmp_path / "saved" / "text_encoder" / "model.safetensors"
+    once = file.read_bytes()
+    to_hub_layout(file, "", "text_model.")
+    assert load(file.read_bytes()).keys() == load(once).keys() and all(k.startswith("text_model.") for k in load(once))
+    found = CLIPTextModel.from_pretrained(file.parent).state_dict()
+    assert all(torch.equal(found[key].half(), value.half()) for key, value in built.text_encoder.state_dict().items())
 
 
 @pytest.mark.parametrize("held_out", [False, True])

@@ -129,20 +129,13 @@ class Backbone(nn.Module):
         to_device = [i.to(device) for i in images] if isinstance(images, list) else images.to(device)
         height, width = self.transform.size
         at_once = max(1, _CPU_PIXELS // (height * width))
-        if device.type != "cpu" or len(images) <= at_once or self._records(to_device):
+        if device.type != "cpu" or len(images) <= at_once:
             return self._encode_images(to_device)
         parts = [to_device[i : i + at_once] for i in range(0, len(images), at_once)]
         return torch.cat([self._encode_images(part) for part in parts])
 
     def _encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
         return self.model.encode_image(self.transform(images).to(self.dtype))
-
-    def _records(self, images: Tensor | list[Tensor]) -> bool:
-        """Whether a backward could follow: then the activations are kept anyway, and batches are worth as much."""
-        if not torch.is_grad_enabled():
-            return False
-        pixels = images if isinstance(images, list) else [images]
-        return any(t.requires_grad for t in (*pixels, *self.model.visual.parameters()))
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:
         """Prompts -> features (B, D); from the cache where the text tower takes no gradient."""

@@ -91,24 +91,22 @@ def test_a_cpu_takes_large_batches_in_parts(backbone, monkeypatch, count, ragged
     assert sizes == [2] * (count // 2) + [1] * (count % 2)
 
 
-@pytest.mark.parametrize("who", ["pixels", "one picture of a list", "weights"])
-def test_what_is_recorded_stays_one_batch(backbone, monkeypatch, who):
-    images = torch.rand(5, 3, *backbone.transform.size)
-    if who == "pixels":
-        images.requires_grad_()
-    elif who == "weights":
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_parts_have_the_gradients_of_the_whole(backbone, monkeypatch, unfrozen):
+    if unfrozen:
         backbone.unfreeze()
-    else:
-        images = [image.requires_grad_(i == 4) for i, image in enumerate(images)]
-    monkeypatch.setattr(backbone_module, "_CPU_PIXELS", 1)
-    sizes = []
-    encode_image = backbone.model.encode_image
-    monkeypatch.setattr(backbone.model, "encode_image", lambda x: [sizes.append(len(x)), encode_image(x)][1])
-    backbone.encode_images(images)
-    assert sizes == [5]
-    with torch.no_grad():
-        backbone.encode_images(images)
-    assert sizes == [5, 1, 1, 1, 1, 1]
+    weights = [p for p in backbone.model.visual.parameters() if p.requires_grad]
+    assert bool(weights) == unfrozen
+    gradients = []
+    for at_once in (5, 2):
+        height, width = backbone.transform.size
+        monkeypatch.setattr(backbone_module, "_CPU_PIXELS", at_once * height * width)
+        images = torch.rand(5, 3, 20, 24, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        features = backbone.encode_images(images)
+        gradients.append(torch.autograd.grad((features * features.detach().roll(1, 0)).sum(), [images, *weights]))
+    assert all(g.abs().sum() > 0 for g in gradients[0][0])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
 
 
 def test_prompts_are_encoded_once(backbone, text_calls):

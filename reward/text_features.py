@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 # Prompts of a like length go together, so that what is computed for one does not depend on the others.
-_BUCKET = 8
+_BUCKET = 4
 # A tower this short has less to gain than a second pass costs.
 _SHORT_CONTEXT = 32
 

@@ -55,8 +55,10 @@ def test_gradients_are_those_of_the_whole_context():
 def test_short_prompts_cost_their_own_length():
     model, seen = tower(), []
     model.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[:2])))
-    encode_text(model, prompts([3, 8, 9, 76]))
-    assert seen == [(2, 8), (1, 16), (1, CONTEXT)]
+    encode_text(model, prompts([3, 4, 5, 8, 9, 74]))
+    assert seen == [(2, 4), (2, 8), (1, 12), (1, 76)]
+    encode_text(model, prompts([77]))
+    assert seen[-1] == (1, CONTEXT)
 
 
 def test_a_tower_that_reads_what_follows_is_left_alone():

@@ -35,6 +35,27 @@ class PackedAttention(nn.MultiheadAttention):
         attended = scaled_dot_product_attention(*heads.unbind(0), attn_mask=mask)
         return self.out_proj(attended.transpose(1, 2).reshape(batch, length, width)), None
 
+    def of_one(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Self-attention's output at one token of each row, of eval mode.
+
+        Args:
+            query: (B, D), that token.
+            tokens: (B, L, D), all of them.
+            mask: (B, L), what is added to its logits.
+
+        Returns:
+            (B, D).
+        """
+        batch, length, width = tokens.shape
+        shape = (batch, length, 2, self.num_heads, self.head_dim)
+        weights = self.in_proj_weight.split((width, 2 * width))
+        biases = (None, None) if self.in_proj_bias is None else self.in_proj_bias.split((width, 2 * width))
+        queries = linear(query, weights[0], biases[0]).view(batch, self.num_heads, 1, self.head_dim)
+        keys, values = linear(tokens, weights[1], biases[1]).view(shape).permute(2, 0, 3, 1, 4).unbind(0)
+        added = None if mask is None else mask.to(tokens.dtype).view(batch, 1, 1, length)
+        attended = scaled_dot_product_attention(queries, keys, values, attn_mask=added)
+        return self.out_proj(attended.reshape(batch, width))
+
 
 def pack_attention(model: nn.Module) -> None:
     """Turn the attention layers of open_clip's towers, in place, into `PackedAttention`."""

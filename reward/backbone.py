@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from reward.attention import pack_attention
 from reward.backbone_loading import load_open_clip
+from reward.image_features import encode_image, pools_the_class_token
 from reward.preprocess import ImageTransform
-from reward.text_features import encode_text, stops_at_the_end
+from reward.text_features import encode_text, text_tower
 from reward.tokenization import Tokenizer
 
 CACHE_SIZE = 4096
@@ -67,7 +68,8 @@ class Backbone(nn.Module):
         self.preprocess_config = loaded.preprocess_config
         self.transform = ImageTransform.from_open_clip(loaded.preprocess_config)
         self.tokenizer = Tokenizer(loaded.tokenizer)
-        self._stops_at_the_end = stops_at_the_end(self.model)
+        self._pools_the_class_token = pools_the_class_token(self.model)
+        self._text_tower = text_tower(self.model)
         self.fine_tuned = False
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         # flow_grpo and ddpo-pytorch call rewards from a thread pool
@@ -135,7 +137,7 @@ class Backbone(nn.Module):
         return torch.cat([self._encode_images(part) for part in parts])
 
     def _encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        return self.model.encode_image(self.transform(images).to(self.dtype))
+        return encode_image(self.model, self.transform(images).to(self.dtype), self._pools_the_class_token)
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:
         """Prompts -> features (B, D); from the cache where the text tower takes no gradient."""
@@ -170,4 +172,4 @@ class Backbone(nn.Module):
             )
         # cached features must not depend on whether the first caller ran under autocast
         with torch.autocast(self.device.type, enabled=False):
-            return encode_text(self.model, tokens, self._stops_at_the_end)
+            return encode_text(self.model, tokens, self._text_tower)

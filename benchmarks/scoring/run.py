@@ -109,7 +109,7 @@ def measure(condition: dict, repeat: int, sides: list[Side], first: bool) -> Non
     batch, tiny = condition["batch"], condition["backbone"] == "tiny"
     asked = {key: condition[key] for key in ("mode", "inputs", "prompts", "batch")}
     asked["calls"] = max(1, {True: (128, 32), False: (3, 1)}[tiny][batch > 1] // max(1, batch // 8))
-    asked["warm_up"] = int(first or tiny or batch <= 8)
+    asked["warm_up"] = int(first or tiny or batch == 1)
     rows = []
     for side in sides:
         record = side.epoch(asked)

@@ -18,16 +18,10 @@ def backbone(backbone_name) -> Backbone:
 
 
 @pytest.fixture
-def text_calls(backbone, monkeypatch) -> list[int]:
+def text_calls(backbone) -> list[int]:
     """How many prompts each run of the text tower had."""
     calls = []
-    encode_text = backbone.model.encode_text
-
-    def counted(tokens):
-        calls.append(len(tokens))
-        return encode_text(tokens)
-
-    monkeypatch.setattr(backbone.model, "encode_text", counted)
+    backbone.model.transformer.resblocks[0].register_forward_pre_hook(lambda _, x: calls.append(len(x[0])))
     return calls
 
 
@@ -85,8 +79,7 @@ def test_a_cpu_takes_large_batches_in_parts(backbone, monkeypatch, count, ragged
     height, width = backbone.transform.size
     monkeypatch.setattr(backbone_module, "_CPU_PIXELS", 2 * height * width)
     sizes = []
-    encode_image = backbone.model.encode_image
-    monkeypatch.setattr(backbone.model, "encode_image", lambda x: [sizes.append(len(x)), encode_image(x)][1])
+    backbone.model.visual.transformer.resblocks[0].register_forward_pre_hook(lambda _, x: sizes.append(len(x[0])))
     torch.testing.assert_close(backbone.encode_images(images), whole, rtol=1e-5, atol=1e-5)
     assert sizes == [2] * (count // 2) + [1] * (count % 2)
 

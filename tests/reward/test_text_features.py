@@ -4,7 +4,8 @@ import open_clip
 import pytest
 import torch
 
-from reward.text_features import encode_text, stops_at_the_end
+from reward.attention import pack_attention
+from reward.text_features import TextTower, encode_text, text_tower
 
 CONTEXT, VOCABULARY = 77, 50
 START, END = VOCABULARY - 2, VOCABULARY - 1
@@ -18,6 +19,7 @@ def tower(context=CONTEXT, **text) -> open_clip.CLIP:
     text = {"context_length": context, "vocab_size": VOCABULARY, "width": 16, "heads": 2, "layers": 2} | text
     model = open_clip.CLIP(embed_dim=8, vision_cfg=vision, text_cfg=text).double().eval()
     torch.nn.init.normal_(model.positional_embedding)
+    pack_attention(model)
     return model
 
 
@@ -37,7 +39,7 @@ def test_features_are_those_of_the_whole_context(text, seed):
     model = tower(**text)
     lengths = torch.randint(2, CONTEXT + 1, (9,), generator=torch.Generator().manual_seed(seed)).tolist()
     tokens = prompts([2, CONTEXT, *lengths], seed)
-    assert stops_at_the_end(model)
+    assert text_tower(model) is TextTower.CAUSAL
     torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens), rtol=1e-10, atol=1e-12)
 
 
@@ -54,20 +56,58 @@ def test_gradients_are_those_of_the_whole_context():
 
 def test_short_prompts_cost_their_own_length():
     model, seen = tower(), []
-    model.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[:2])))
+    first = model.transformer.resblocks[0]
+    first.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape[:2])))
     encode_text(model, prompts([3, 4, 5, 8, 9, 74]))
     assert seen == [(2, 4), (2, 8), (1, 12), (1, 76)]
     encode_text(model, prompts([77]))
     assert seen[-1] == (1, CONTEXT)
 
 
-def test_a_tower_that_reads_what_follows_is_left_alone():
-    model = tower()
-    model.attn_mask = torch.zeros_like(model.attn_mask)
+def test_the_last_block_sees_one_token():
+    model, seen = tower(), []
+    encode_text(model, prompts([5, 30]))
+    gelu = model.transformer.resblocks[-1].mlp.gelu
+    gelu.forward = lambda x: [seen.append(tuple(x.shape)), torch.nn.functional.gelu(x)][1]
+    encode_text(model, prompts([5, 6, 30]))
+    assert seen == [(2, 64), (1, 64)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("context", [7, 16, CONTEXT])
+def test_a_tower_that_reads_what_follows_and_a_short_one_end_at_one_token(context, seed):
+    model = tower(context=context)
+    if context == CONTEXT:
+        model.attn_mask = torch.randn(context, context, dtype=torch.float64)
+    lengths = torch.randint(2, context + 1, (5,), generator=torch.Generator().manual_seed(seed)).tolist()
+    tokens = prompts([2, context, *lengths], seed, context)
+    assert text_tower(model) is TextTower.ONE_TOKEN
+    torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens), rtol=1e-10, atol=1e-12)
+
+
+def test_no_mask_at_all():
+    model = tower(no_causal_mask=True)
+    assert model.attn_mask is None and text_tower(model) is TextTower.ONE_TOKEN
+    tokens = prompts([2, 9, CONTEXT])
+    torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens), rtol=1e-10, atol=1e-12)
+
+
+def test_a_tower_that_is_looked_at_runs_whole():
+    model, seen = tower(), []
+    model.transformer.resblocks[-1].mlp.register_forward_hook(lambda module, inputs, out: seen.append(out.shape[:2]))
+    encode_text(model, prompts([5, 30]))
+    assert seen == [(2, CONTEXT)]
+
+
+@pytest.mark.parametrize("text", [{"pool_type": "last"}, {"pool_type": "first"}, {"pool_type": "none"}])
+def test_other_pooling_is_left_alone(text):
+    model = tower(**text)
+    assert text_tower(model) is TextTower.WHOLE
     tokens = prompts([4, 20])
-    assert not stops_at_the_end(model)
-    torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens))
+    assert torch.equal(encode_text(model, tokens), model.encode_text(tokens))
 
 
-def test_a_short_context_is_left_alone():
-    assert not stops_at_the_end(tower(context=16))
+def test_unpacked_attention_is_left_alone():
+    model = tower()
+    model.transformer.resblocks[-1].attn.__class__ = torch.nn.MultiheadAttention
+    assert text_tower(model) is TextTower.WHOLE

@@ -1,0 +1,56 @@
+"""The last block of an open_clip tower at the one token that is pooled: what the others would become, nobody reads."""
+
+from open_clip.transformer import ResidualAttentionBlock, Transformer
+from torch import Tensor, nn
+
+from reward.attention import PackedAttention
+
+
+def can_end_early(transformer: nn.Module) -> bool:
+    """Whether a tower is of open_clip's plain blocks, of which the last can be computed at one token."""
+    return (
+        type(transformer) is Transformer
+        and transformer.batch_first
+        and len(transformer.resblocks) > 0
+        and all(type(block) is ResidualAttentionBlock for block in transformer.resblocks)
+        and type(transformer.resblocks[-1].attn) is PackedAttention
+        and not hasattr(transformer.resblocks[-1], "ln_1_kv")
+    )
+
+
+def must_be_whole(transformer: Transformer, *around: nn.Module) -> bool:
+    """Whether somebody looks at what the tower computes (a hook), or it is checkpointed: then it runs as it is."""
+    watched = (transformer, *around, *transformer.resblocks[-1].modules())
+    return transformer.grad_checkpointing or any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in watched
+    )
+
+
+def run_to_one_token(transformer: Transformer, x: Tensor, at: Tensor | int, attn_mask: Tensor | None = None) -> Tensor:
+    """`transformer(x, attn_mask)` at one token of each row, up to rounding.
+
+    Of the last block only keys and values are needed of every token: ten twelfths of its products are saved, 7 % of a
+    tower of twelve blocks.
+
+    Args:
+        x: (B, L, D).
+        at: the token of each row (B,), or one number for all.
+        attn_mask: (L, L), added to the logits.
+
+    Returns:
+        (B, D).
+    """
+    *blocks, last = transformer.resblocks
+    for block in blocks:
+        x = block(x, attn_mask=attn_mask)
+    normed = last.ln_1(x)
+    mask = None if attn_mask is None else attn_mask[at].expand(len(x), -1)
+    one = _token(x, at) + last.ls_1(last.attn.of_one(_token(normed, at), normed, mask))
+    return one + last.ls_2(last.mlp(last.ln_2(one)))
+
+
+def _token(x: Tensor, at: Tensor | int) -> Tensor:
+    if isinstance(at, int):
+        return x[:, at]
+    return x.gather(1, at.view(-1, 1, 1).expand(-1, 1, x.shape[-1])).squeeze(1)

@@ -14,7 +14,7 @@ import torch
 from tqdm.auto import trange
 
 from benchmarks.results_file import put_table, write_rows
-from benchmarks.scoring.backbones import NEEDED_GFLOP, SIZES, write_open_clip
+from benchmarks.scoring.backbones import GFLOP, SIZES, write_open_clip
 from reward import HyperAlignReward
 
 RESULTS = Path(__file__).with_name("limits.csv")
@@ -37,7 +37,7 @@ def main() -> None:
             reward = HyperAlignReward.from_backbone(f"local-dir:{source}")
             for batch in arguments.batches:
                 for repeat in trange(-1, arguments.repeats, desc=f"{backbone}, {batch}"):
-                    found = measure(reward, batch, size, NEEDED_GFLOP.get(backbone))
+                    found = measure(reward, batch, size, GFLOP.get(backbone))
                     if repeat >= 0:
                         rows.append({"backbone": backbone, "batch": batch, "repeat": repeat} | found)
                 write_rows(RESULTS, COLUMNS, [short(row) for row in rows])

@@ -19,11 +19,16 @@ def can_end_early(transformer: nn.Module) -> bool:
 
 
 def must_be_whole(transformer: Transformer, *around: nn.Module) -> bool:
-    """Whether somebody looks at what the tower computes (a hook), or it is checkpointed: then it runs as it is."""
-    watched = (transformer, *around, *transformer.resblocks[-1].modules())
-    return transformer.grad_checkpointing or any(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-        for module in watched
+    """Whether somebody looks at what the tower computes (a hook), checkpoints it or has wrapped its last attention."""
+    last = transformer.resblocks[-1]
+    watched = (transformer, *around, *last.modules())
+    return (
+        transformer.grad_checkpointing
+        or type(last.attn) is not PackedAttention
+        or any(
+            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+            for module in watched
+        )
     )
 
 

@@ -77,6 +77,19 @@ def test_a_tower_that_is_looked_at_runs_whole(where, kind):
     assert seen == [where]
 
 
+def test_an_adapter_around_the_last_attention_is_not_passed_over():
+    from peft import LoraConfig, inject_adapter_in_model
+
+    model = model_of(torch.float32)
+    backbone_says = pools_the_class_token(model)
+    names = [f"visual.transformer.resblocks.{i}.attn" for i in range(3)]
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=names, init_lora_weights=False), model)
+    model.eval()
+    x = pixels(dtype=torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(encode_image(model, x, backbone_says), model.encode_image(x))
+
+
 def test_a_checkpointed_tower_runs_whole():
     model, seen = model_of(), []
     model.set_grad_checkpointing()

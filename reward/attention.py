@@ -52,7 +52,7 @@ class PackedAttention(nn.MultiheadAttention):
         biases = (None, None) if self.in_proj_bias is None else self.in_proj_bias.split((width, 2 * width))
         queries = linear(query, weights[0], biases[0]).view(batch, self.num_heads, 1, self.head_dim)
         keys, values = linear(tokens, weights[1], biases[1]).view(shape).permute(2, 0, 3, 1, 4).unbind(0)
-        added = None if mask is None else mask.to(tokens.dtype).view(batch, 1, 1, length)
+        added = None if mask is None else mask.to(keys.dtype).view(batch, 1, 1, length)
         attended = scaled_dot_product_attention(queries, keys, values, attn_mask=added)
         return self.out_proj(attended.reshape(batch, width))
 

@@ -44,6 +44,14 @@ def test_other_dtypes(dtype, tolerance):
     torch.testing.assert_close(found, model.encode_image(pixels(dtype=dtype)), rtol=tolerance, atol=tolerance)
 
 
+def test_autocast():
+    model, x = model_of(torch.float32), pixels(dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, theirs = encode_image(model, x), model.encode_image(x)
+    assert found.dtype == theirs.dtype
+    torch.testing.assert_close(found, theirs, rtol=5e-2, atol=5e-2)
+
+
 @pytest.mark.parametrize("vision", TOWERS[:3])
 def test_gradients_are_open_clips(vision):
     found = []

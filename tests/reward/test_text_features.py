@@ -85,6 +85,12 @@ def test_a_tower_that_reads_what_follows_and_a_short_one_end_at_one_token(contex
     torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens), rtol=1e-10, atol=1e-12)
 
 
+def test_autocast():
+    model, tokens = tower().float(), prompts([2, 9, 30])
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(encode_text(model, tokens), model.encode_text(tokens), rtol=5e-2, atol=5e-2)
+
+
 def test_no_mask_at_all():
     model = tower(no_causal_mask=True)
     assert model.attn_mask is None and text_tower(model) is TextTower.ONE_TOKEN

@@ -1,6 +1,5 @@
 """Model input -> image features, without computing what a pooled class token makes of no use."""
 
-from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from reward.last_block import can_end_early, must_be_whole, run_to_one_token
@@ -28,6 +27,8 @@ def encode_image(model: nn.Module, pixels: Tensor, pools: bool | None = None) ->
 
 def pools_the_class_token(model: nn.Module) -> bool:
     """Whether the image tower is open_clip's plain vision transformer that reads its class token and nothing else."""
+    from open_clip.transformer import VisionTransformer
+
     visual = getattr(model, "visual", None)
     return (
         type(visual) is VisionTransformer

@@ -1,6 +1,5 @@
 """The last block of an open_clip tower at the one token that is pooled: what the others would become, nobody reads."""
 
-from open_clip.transformer import ResidualAttentionBlock, Transformer
 from torch import Tensor, nn
 
 from reward.attention import PackedAttention
@@ -8,6 +7,8 @@ from reward.attention import PackedAttention
 
 def can_end_early(transformer: nn.Module) -> bool:
     """Whether a tower is of open_clip's plain blocks, of which the last can be computed at one token."""
+    from open_clip.transformer import ResidualAttentionBlock, Transformer
+
     return (
         type(transformer) is Transformer
         and transformer.batch_first
@@ -18,7 +19,7 @@ def can_end_early(transformer: nn.Module) -> bool:
     )
 
 
-def must_be_whole(transformer: Transformer, *around: nn.Module) -> bool:
+def must_be_whole(transformer: nn.Module, *around: nn.Module) -> bool:
     """Whether somebody looks at what the tower computes (a hook), checkpoints it or has wrapped its last attention."""
     last = transformer.resblocks[-1]
     watched = (transformer, *around, *last.modules())
@@ -32,7 +33,7 @@ def must_be_whole(transformer: Transformer, *around: nn.Module) -> bool:
     )
 
 
-def run_to_one_token(transformer: Transformer, x: Tensor, at: Tensor | int, attn_mask: Tensor | None = None) -> Tensor:
+def run_to_one_token(transformer: nn.Module, x: Tensor, at: Tensor | int, attn_mask: Tensor | None = None) -> Tensor:
     """`transformer(x, attn_mask)` at one token of each row, up to rounding.
 
     Of the last block only keys and values are needed of every token: ten twelfths of its products are saved, 7 % of a

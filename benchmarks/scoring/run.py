@@ -135,7 +135,9 @@ def table(rows: list[dict], backbone: str) -> str:
     heads = ["call", "batch", "pictures", "prompts", "ours, ms", "above open_clip, ms"]
     heads += [*(f"over {side}" for side in others), "peak, MB"]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
-    for labels in dict.fromkeys(tuple(row[key] for key in LABELS) for row in rows):
+    modes = ("no_grad", "forward", "step")
+    found = {tuple(row[key] for key in LABELS) for row in rows}
+    for labels in sorted(found, key=lambda each: (int(each[4]), modes.index(each[1]), *each[2:4])):
         if labels[0] != backbone:
             continue
         own = [row for row in rows if tuple(row[key] for key in LABELS) == labels]

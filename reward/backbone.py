@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reward.attention import pack_attention
 from reward.backbone_loading import load_open_clip
-from reward.image_features import encode_image, pools_the_class_token
+from reward.image_features import encode_image
 from reward.preprocess import ImageTransform
 from reward.text_features import encode_text, text_tower
 from reward.tokenization import Tokenizer
@@ -68,7 +68,6 @@ class Backbone(nn.Module):
         self.preprocess_config = loaded.preprocess_config
         self.transform = ImageTransform.from_open_clip(loaded.preprocess_config)
         self.tokenizer = Tokenizer(loaded.tokenizer)
-        self._pools_the_class_token = pools_the_class_token(self.model)
         self._text_tower = text_tower(self.model)
         self.fine_tuned = False
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
@@ -137,7 +136,7 @@ class Backbone(nn.Module):
         return torch.cat([self._encode_images(part) for part in parts])
 
     def _encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        return encode_image(self.model, self.transform(images).to(self.dtype), self._pools_the_class_token)
+        return encode_image(self.model, self.transform(images).to(self.dtype))
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:
         """Prompts -> features (B, D); from the cache where the text tower takes no gradient."""

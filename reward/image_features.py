@@ -5,21 +5,18 @@ from torch import Tensor, nn
 from reward.last_block import can_end_early, must_be_whole, run_to_one_token
 
 
-def encode_image(model: nn.Module, pixels: Tensor, pools: bool | None = None) -> Tensor:
+def encode_image(model: nn.Module, pixels: Tensor) -> Tensor:
     """Model input (B, 3, H, W) -> features (B, D) as `model.encode_image` gives them, up to rounding.
 
     A vision transformer that pools its class token runs its last block at that token alone. Other towers, and one that
-    hooks are attached to, run as they are.
+    somebody hooked, wrapped, compiled or changed, run as they are.
 
     Args:
         model: an open_clip model whose attention is packed (`reward.attention.pack_attention`).
         pixels: normalised, of the tower's dtype.
-        pools: what `pools_the_class_token` says of the model, for callers that asked once.
     """
-    if not (pools_the_class_token(model) if pools is None else pools):
-        return model.encode_image(pixels)
-    visual = model.visual
-    if visual.output_tokens or must_be_whole(visual.transformer, visual, visual.ln_post):
+    visual = getattr(model, "visual", None)
+    if not pools_the_class_token(model) or must_be_whole(visual.transformer, visual):
         return model.encode_image(pixels)
     pooled = visual.ln_post(run_to_one_token(visual.transformer, visual._embeds(pixels), 0))
     return pooled if visual.proj is None else pooled @ visual.proj
@@ -33,6 +30,7 @@ def pools_the_class_token(model: nn.Module) -> bool:
     return (
         type(visual) is VisionTransformer
         and visual.attn_pool is None
+        and not visual.output_tokens
         and visual.pool_type == "tok"
         and can_end_early(visual.transformer)
     )

@@ -20,17 +20,25 @@ def can_end_early(transformer: nn.Module) -> bool:
 
 
 def must_be_whole(transformer: nn.Module, *around: nn.Module) -> bool:
-    """Whether somebody looks at what the tower computes (a hook), checkpoints it or has wrapped its last attention."""
-    last = transformer.resblocks[-1]
-    watched = (transformer, *around, *last.modules())
-    return (
-        transformer.grad_checkpointing
-        or type(last.attn) is not PackedAttention
-        or any(
-            module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-            for module in watched
-        )
-    )
+    """Whether a tower has to run as it is: watched by a hook, wrapped, offloaded, compiled, changed or checkpointed.
+
+    To be asked at every call: all of that can come after the model was loaded.
+
+    Args:
+        transformer: the tower's blocks.
+        around: the modules that `run_to_one_token`'s caller passes over or calls in the tower's stead.
+    """
+    if not can_end_early(transformer) or transformer.grad_checkpointing:
+        return True
+    return any(map(_is_touched, (transformer, *around, *transformer.resblocks[-1].modules())))
+
+
+def _is_touched(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        or "forward" in vars(module)  # accelerate's offloading sets it
+        or module._compiled_call_impl is not None
+    )  # fmt: skip
 
 
 def run_to_one_token(transformer: nn.Module, x: Tensor, at: Tensor | int, attn_mask: Tensor | None = None) -> Tensor:

@@ -26,7 +26,7 @@ def encode_text(model: nn.Module, tokens: Tensor, kind: TextTower | None = None)
 
     In a causal tower that pools at the end-of-text token nothing after that token is ever read: prompts of some ten
     tokens need a seventh of the arithmetic that CLIP's context of 77 asks for. The last block is run at that token
-    alone. Other towers, and one that hooks are attached to, run as they are.
+    alone. Other towers, and one that somebody hooked, wrapped, compiled or changed, run as they are.
 
     Args:
         model: an open_clip model whose attention is packed (`reward.attention.pack_attention`).
@@ -35,7 +35,7 @@ def encode_text(model: nn.Module, tokens: Tensor, kind: TextTower | None = None)
     """
     device = next(model.parameters()).device
     kind = text_tower(model) if kind is None else kind
-    if kind is TextTower.WHOLE or must_be_whole(model.transformer, model.ln_final):
+    if kind is TextTower.WHOLE or must_be_whole(model.transformer):
         return model.encode_text(tokens.to(device))
     ends = _ends(model, tokens)
     if kind is TextTower.ONE_TOKEN:

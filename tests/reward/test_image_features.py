@@ -65,15 +65,15 @@ def test_gradients_are_open_clips(vision):
         torch.testing.assert_close(grad, found[1][name], rtol=1e-8, atol=1e-10)
 
 
-def test_the_last_block_sees_one_token():
+def test_the_last_block_sees_one_token(monkeypatch):
     model, seen = model_of(), []
-    for block in model.visual.transformer.resblocks:
-        block.mlp.gelu.forward = lambda x: [seen.append(tuple(x.shape)), torch.nn.functional.gelu(x)][1]
+    gelu = torch.nn.functional.gelu
+    monkeypatch.setattr(torch.nn.GELU, "forward", lambda self, x: [seen.append(tuple(x.shape)), gelu(x)][1])
     encode_image(model, pixels())
     assert seen == [(3, 10, 64), (3, 10, 64), (3, 64)]
 
 
-WATCHED = ["visual", "visual.ln_post", "visual.transformer", "visual.transformer.resblocks.2.mlp"]
+WATCHED = ["visual", "visual.transformer", "visual.transformer.resblocks.2", "visual.transformer.resblocks.2.mlp"]
 
 
 @pytest.mark.parametrize("where", WATCHED)
@@ -89,13 +89,66 @@ def test_an_adapter_around_the_last_attention_is_not_passed_over():
     from peft import LoraConfig, inject_adapter_in_model
 
     model = model_of(torch.float32)
-    backbone_says = pools_the_class_token(model)
     names = [f"visual.transformer.resblocks.{i}.attn" for i in range(3)]
     inject_adapter_in_model(LoraConfig(r=2, target_modules=names, init_lora_weights=False), model)
     model.eval()
     x = pixels(dtype=torch.float32)
     with torch.no_grad():
-        torch.testing.assert_close(encode_image(model, x, backbone_says), model.encode_image(x))
+        torch.testing.assert_close(encode_image(model, x), model.encode_image(x))
+
+
+@pytest.mark.parametrize("where", WATCHED)
+def test_a_replaced_forward_is_called(where):
+    """As accelerate's offloading does."""
+    model, seen = model_of(), []
+    module = model.get_submodule(where)
+    own = module.forward
+    module.forward = lambda *inputs, **options: [seen.append(where), own(*inputs, **options)][1]
+    assert torch.equal(encode_image(model, pixels()), model.encode_image(pixels()))
+    assert seen == [where, where]
+
+
+def test_offloaded_towers():
+    from accelerate import cpu_offload
+
+    whole = model_of(torch.float32)
+    for where in ("visual", "visual.transformer"):
+        model, x = model_of(torch.float32), pixels(dtype=torch.float32)
+        cpu_offload(model.get_submodule(where), "cpu")
+        with torch.no_grad():
+            torch.testing.assert_close(encode_image(model, x), whole.encode_image(x))
+
+
+@pytest.mark.parametrize("where", WATCHED[:3])
+def test_a_compiled_module_is_called(where):
+    model, seen = model_of(torch.float32), []
+
+    def backend(graph, _):
+        seen.append(where)
+        return graph.forward
+
+    model.get_submodule(where).compile(backend=backend)
+    with torch.no_grad():
+        encode_image(model, pixels(dtype=torch.float32))
+    torch._dynamo.reset()
+    assert seen
+
+
+class Own(open_clip.transformer.ResidualAttentionBlock):
+    def forward(self, x, **options):
+        return x
+
+
+def test_other_blocks_are_called():
+    model, plain = model_of(), model_of()
+    model.visual.transformer.resblocks[-1].__class__ = Own
+    other = torch.nn.Identity()
+    other.forward = lambda x, **options: x
+    plain.visual.transformer.resblocks[-1] = other
+    for changed in (model, plain):
+        assert torch.equal(encode_image(changed, pixels()), changed.encode_image(pixels()))
+    assert torch.equal(encode_image(model, pixels()), encode_image(plain, pixels()))
+    assert not torch.allclose(encode_image(model, pixels()), encode_image(model_of(), pixels()))
 
 
 def test_a_checkpointed_tower_runs_whole():

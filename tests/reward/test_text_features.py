@@ -3,6 +3,7 @@
 import open_clip
 import pytest
 import torch
+from accelerate import cpu_offload
 
 from reward.attention import pack_attention
 from reward.text_features import TextTower, encode_text, text_tower
@@ -64,13 +65,12 @@ def test_short_prompts_cost_their_own_length():
     assert seen[-1] == (1, CONTEXT)
 
 
-def test_the_last_block_sees_one_token():
+def test_the_last_block_sees_one_token(monkeypatch):
     model, seen = tower(), []
-    encode_text(model, prompts([5, 30]))
-    gelu = model.transformer.resblocks[-1].mlp.gelu
-    gelu.forward = lambda x: [seen.append(tuple(x.shape)), torch.nn.functional.gelu(x)][1]
+    gelu = torch.nn.functional.gelu
+    monkeypatch.setattr(torch.nn.GELU, "forward", lambda self, x: [seen.append(tuple(x.shape)), gelu(x)][1])
     encode_text(model, prompts([5, 6, 30]))
-    assert seen == [(2, 64), (1, 64)]
+    assert seen == [(2, 8, 64), (2, 64), (1, 32, 64), (1, 64)]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -103,6 +103,25 @@ def test_a_tower_that_is_looked_at_runs_whole():
     model.transformer.resblocks[-1].mlp.register_forward_hook(lambda module, inputs, out: seen.append(out.shape[:2]))
     encode_text(model, prompts([5, 30]))
     assert seen == [(2, CONTEXT)]
+
+
+def test_a_tower_that_changed_after_it_was_asked_about():
+    tokens = prompts([5, 30])
+    for change in ("forward", "offloaded", "block"):
+        model = tower().float()
+        kind, whole = text_tower(model), model.encode_text(tokens)
+        last = model.transformer.resblocks[-1]
+        if change == "forward":
+            last.forward = lambda x, **options: x
+        elif change == "offloaded":
+            cpu_offload(model.transformer, "cpu")
+        else:
+            model.transformer.resblocks[-1] = torch.nn.TransformerEncoderLayer(16, 2, batch_first=True).eval()
+            model.transformer.resblocks[-1].forward = lambda x, **options: x
+        with torch.no_grad():
+            found = encode_text(model, tokens, kind)
+            torch.testing.assert_close(found, model.encode_text(tokens))
+        assert torch.allclose(found, whole) == (change == "offloaded")
 
 
 @pytest.mark.parametrize("text", [{"pool_type": "last"}, {"pool_type": "first"}, {"pool_type": "none"}])

@@ -49,24 +49,29 @@ class Scorer(abc.ABC):
 
     def run_epoch(self, batch: int, inputs: str, prompts: str, mode: str, calls: int, warm_up: int) -> dict[str, float]:
         """Seconds a call, of `calls` calls after `warm_up` that are not counted; or why it cannot be done."""
-        files = [self.files[i % len(self.files)] for i in range(batch)]
-        tensors = None
-        if inputs == "tensors":
-            pixels = [torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()) for path in files]
-            tensors = torch.stack(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
+        files, tensors = self.inputs(batch, inputs)
         seconds = []
         for call in range(-warm_up, calls):
             texts = [REPEATED] * batch if prompts == "repeated" else self.new_prompts(batch)
             started = time.perf_counter()
             try:
-                self._call(files, tensors, texts, mode)
+                self.call(files, tensors, texts, mode)
             except (RuntimeError, ValueError, TypeError) as error:
                 return {"refused": f"{type(error).__name__}: {error}"[:80]}
             if call >= 0:
                 seconds.append(time.perf_counter() - started)
         return {"seconds": sum(seconds) / len(seconds)}
 
-    def _call(self, files: list[Path], tensors: torch.Tensor | None, texts: list[str], mode: str) -> torch.Tensor:
+    def inputs(self, batch: int, inputs: str) -> tuple[list[Path], torch.Tensor | None]:
+        """Files of a batch, and what is in them where tensors are asked for."""
+        files = [self.files[i % len(self.files)] for i in range(batch)]
+        if inputs == "files":
+            return files, None
+        pixels = [torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy()) for path in files]
+        return files, torch.stack(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
+
+    def call(self, files: list[Path], tensors: torch.Tensor | None, texts: list[str], mode: str) -> torch.Tensor:
+        """One call: no_grad, forward (recorded) or step (with the gradient to the pixels)."""
         if mode == "no_grad":
             with torch.no_grad():
                 return self._score(files, tensors, texts)

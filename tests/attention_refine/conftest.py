@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from attention_refine.config import ContrastiveAttentionConfig
+from attention_refine.wrapper import ContrastiveAttention
+
 IMAGE, PAD = 99, 0
 TEXT = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -146,3 +149,28 @@ def llava_next_inputs(*prompts, sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randn(len(sizes), 5, 3, 16, 16, generator=generator)
     return left_padded(tokens) | {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}
+
+
+# -- contrastive attention on the tiny LLaVA
+
+POST, CANDIDATES, REVIEW = 3, (0, 2), 4
+PROMPTS = ([1, 5, 99, 7, 8], [1, 99, 3], [1, 2, 3, 4, 99, 9, 9, 8, 7, 6])
+GREEDY = {"max_new_tokens": 6, "do_sample": False, "suppress_tokens": [IMAGE]}
+SCORES = GREEDY | {"return_dict_in_generate": True, "output_logits": True}
+
+
+def config(mode="residual", lam=0.1, rho=0.55, **changes):
+    layers = {"post_layer": POST, "candidate_layers": CANDIDATES, "review_layer": REVIEW}
+    return ContrastiveAttentionConfig(**(layers | {"mode": mode, "lam": lam, "rho": rho} | changes))
+
+
+def generated(model, inputs, settings, **options):
+    """Logits of every step (B, steps, V), the tokens, and the records."""
+    with ContrastiveAttention(model, settings) as ca:
+        out = model.generate(**inputs, **(SCORES | options))
+    return torch.stack(out.logits, 1), out.sequences, ca.records
+
+
+def assert_same(one, other, rtol=0, atol=2e-5):
+    torch.testing.assert_close(one[0], other[0], rtol=rtol, atol=atol)
+    assert torch.equal(one[1], other[1])

@@ -7,36 +7,22 @@ from attention_refine.capture import AttentionCapture
 from attention_refine.config import MODES, ContrastiveAttentionConfig
 from attention_refine.wrapper import ContrastiveAttention
 from tests.attention_refine.conftest import (
+    CANDIDATES,
+    GREEDY,
     IMAGE,
+    POST,
+    PROMPTS,
+    REVIEW,
+    SCORES,
+    assert_same,
     build_gemma3,
-    build_llava,
     build_text_tower,
+    config,
     gemma3_inputs,
+    generated,
     llava_inputs,
     llava_next_inputs,
 )
-
-POST, CANDIDATES, REVIEW = 3, (0, 2), 4
-PROMPTS = ([1, 5, 99, 7, 8], [1, 99, 3], [1, 2, 3, 4, 99, 9, 9, 8, 7, 6])
-GREEDY = {"max_new_tokens": 6, "do_sample": False, "suppress_tokens": [IMAGE]}
-SCORES = GREEDY | {"return_dict_in_generate": True, "output_logits": True}
-
-
-def config(mode="residual", lam=0.1, rho=0.55, **changes):
-    layers = {"post_layer": POST, "candidate_layers": CANDIDATES, "review_layer": REVIEW}
-    return ContrastiveAttentionConfig(**(layers | {"mode": mode, "lam": lam, "rho": rho} | changes))
-
-
-def generated(model, inputs, settings, **options):
-    """Logits of every step (B, steps, V), the tokens, and the records."""
-    with ContrastiveAttention(model, settings) as ca:
-        out = model.generate(**inputs, **(SCORES | options))
-    return torch.stack(out.logits, 1), out.sequences, ca.records
-
-
-def assert_same(one, other, rtol=0, atol=2e-5):
-    torch.testing.assert_close(one[0], other[0], rtol=rtol, atol=atol)
-    assert torch.equal(one[1], other[1])
 
 
 @pytest.fixture(scope="module")
@@ -308,43 +294,6 @@ def test_gemma3_with_its_sliding_windows(mode, review):
     assert [record.ia_maps[0][0].shape for record in cached[2]] == [(2, 2), (2, 2)]
     plain = model.generate(**inputs, **(SCORES | {"max_new_tokens": 12}))
     assert float((torch.stack(plain.logits, 1) - cached[0]).abs().max()) > 1e-4
-
-
-def test_a_compiled_model(inputs):
-    """Compiled before the wrapper came, whose hooks the traced code does not know."""
-    settings = config("post_norm", post_layer=1, candidate_layers=(0,), review_layer=2)
-    model = build_llava(num_hidden_layers=3)
-    compiled = torch.compile(model, backend="eager")
-    with torch.no_grad():
-        try:
-            plain = compiled(**inputs).logits
-        except NameError as error:
-            pytest.skip(f"torch {torch.__version__} cannot compile the bare model of this transformers: {error}")
-        with ContrastiveAttention(model, settings) as ca:
-            expected, records = model(**inputs).logits, ca.records
-        with ContrastiveAttention(compiled, settings) as ca:
-            torch.testing.assert_close(compiled(**inputs).logits, expected)
-        assert torch.equal(ca.records[0].masked, records[0].masked)
-        assert float((expected - plain).abs().max()) > 1e-3
-    torch._dynamo.reset()
-
-
-def test_a_peft_model(inputs, llava):
-    from peft import LoraConfig, get_peft_model
-
-    model = get_peft_model(build_llava(), LoraConfig(target_modules=["q_proj"], r=2))
-    expected = generated(llava, inputs, config())
-    assert_same(generated(model, inputs, config()), expected, atol=1e-6)
-
-
-def test_half_precision():
-    model = build_llava().to(torch.bfloat16)
-    inputs = llava_inputs(*PROMPTS)
-    inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
-    for mode in MODES:
-        for lam in (0.0, 0.1):
-            logits, _, records = generated(model, inputs, config(mode, lam=lam))
-            assert torch.isfinite(logits).all() and records[0].ia.dtype == torch.float32
 
 
 # -- nothing left behind, and what is refused

@@ -7,20 +7,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from attention_refine.caption_check import CaptionCheck, PictureCheck
-    from attention_refine.capture import AttentionCapture
-    from attention_refine.config import ContrastiveAttentionConfig
-    from attention_refine.generation import generate
-    from attention_refine.wrapper import ContrastiveAttention, ContrastRecord
+    from attention_refine.caption_check.check import CaptionCheck, PictureCheck
+    from attention_refine.contrastive.capture import AttentionCapture
+    from attention_refine.contrastive.config import ContrastiveAttentionConfig
+    from attention_refine.contrastive.generation import generate
+    from attention_refine.contrastive.wrapper import ContrastiveAttention, ContrastRecord
 
 _HOME = {
-    "AttentionCapture": "attention_refine.capture",
-    "CaptionCheck": "attention_refine.caption_check",
-    "ContrastRecord": "attention_refine.wrapper",
-    "ContrastiveAttention": "attention_refine.wrapper",
-    "ContrastiveAttentionConfig": "attention_refine.config",
-    "PictureCheck": "attention_refine.caption_check",
-    "generate": "attention_refine.generation",
+    "AttentionCapture": "attention_refine.contrastive.capture",
+    "CaptionCheck": "attention_refine.caption_check.check",
+    "ContrastRecord": "attention_refine.contrastive.wrapper",
+    "ContrastiveAttention": "attention_refine.contrastive.wrapper",
+    "ContrastiveAttentionConfig": "attention_refine.contrastive.config",
+    "PictureCheck": "attention_refine.caption_check.check",
+    "generate": "attention_refine.contrastive.generation",
 }
 
 __all__ = [

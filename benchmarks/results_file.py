@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reward.file_writing import write_text, write_whole
+from reward.files.writing import write_text, write_whole
 
 README = Path(__file__).with_name("README.md")
 

@@ -11,9 +11,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reward import HyperAlignReward  # noqa: E402
-from reward.cone_picture import draw, draw_plane, new_figure, save_figure  # noqa: E402
-from reward.explain import explain  # noqa: E402
-from reward.poincare_plane import ConePlane  # noqa: E402
+from reward.explanation.cone_picture import draw, draw_plane, new_figure, save_figure  # noqa: E402
+from reward.explanation.explain import explain  # noqa: E402
+from reward.explanation.poincare_plane import ConePlane  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.scenes import Kind, SceneObject, render  # noqa: E402
 

@@ -8,17 +8,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reward.config import HyperAlignConfig
     from reward.hyperalign_reward import HyperAlignReward
-    from reward.model import HyperAlign, HyperAlignOutput
-    from reward.training import fit_head
+    from reward.model.config import HyperAlignConfig
+    from reward.model.head import HyperAlign, HyperAlignOutput
+    from reward.training.train import fit_head
 
 _HOME = {
-    "HyperAlign": "reward.model",
-    "HyperAlignConfig": "reward.config",
-    "HyperAlignOutput": "reward.model",
+    "HyperAlign": "reward.model.head",
+    "HyperAlignConfig": "reward.model.config",
+    "HyperAlignOutput": "reward.model.head",
     "HyperAlignReward": "reward.hyperalign_reward",
-    "fit_head": "reward.training",
+    "fit_head": "reward.training.train",
 }
 
 __all__ = ["HyperAlign", "HyperAlignConfig", "HyperAlignOutput", "HyperAlignReward", "fit_head"]

@@ -11,13 +11,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from reward import saved_model
-from reward.backbone import Backbone
-from reward.backbone_loading import resolve_backbone
-from reward.config import HyperAlignConfig
-from reward.model import HyperAlign, HyperAlignOutput
-from reward.modulation import MAX_GAIN, MAX_SHIFT
-from reward.preprocess import to_tensors
+from reward.backbone.loading import resolve_backbone
+from reward.backbone.towers import Backbone
+from reward.images.preprocess import to_tensors
+from reward.model import saving
+from reward.model.config import HyperAlignConfig
+from reward.model.head import HyperAlign, HyperAlignOutput
+from reward.model.modulation import MAX_GAIN, MAX_SHIFT
 
 _MAX_SCORE = MAX_GAIN * (MAX_GAIN + MAX_SHIFT)
 # pairs times feature width handled at once by score_matrix
@@ -30,7 +30,7 @@ _CALIBRATION_PROMPTS = [
 
 
 class HyperAlignReward(nn.Module):
-    """How well images match their prompts: score = gamma (alpha cos(u_I, u_T) + beta), see `reward.model.HyperAlign`.
+    """How well images match their prompts: score = gamma (alpha cos(u_I, u_T) + beta), see `HyperAlign`.
 
     Inputs of a call:
         images: float tensor (B,3,H,W) or (3,H,W) in [0,1], uint8 tensor, PIL image, path, numpy array, or a list.
@@ -86,11 +86,11 @@ class HyperAlignReward(nn.Module):
             FileNotFoundError: no such folder, or a file of it is missing.
             ValueError, TypeError: a damaged file, an unknown or ill-typed config key, weights that do not fit.
         """
-        folder, from_hub = saved_model.fetch(path_or_hub_id, **hub_options)
-        config = saved_model.read_config(folder)
+        folder, from_hub = saving.fetch(path_or_hub_id, **hub_options)
+        config = saving.read_config(folder)
         if from_hub:
-            saved_model.refuse_outside(config.backbone, folder)
-        head = saved_model.load_head(config, folder)
+            saving.refuse_outside(config.backbone, folder)
+        head = saving.load_head(config, folder)
         backbone = Backbone(resolve_backbone(config.backbone, folder), config.pretrained)
         return cls(config, head, backbone)._placed(device, dtype)
 
@@ -179,7 +179,7 @@ class HyperAlignReward(nn.Module):
         """
         if os.path.isfile(folder):
             raise ValueError(f"Expected a folder to save to but {os.fspath(folder)!r} is a file")
-        saved_model.write_model(folder, self.config, self.head.state_dict(), self.backbone, copy_backbone)
+        saving.write_model(folder, self.config, self.head.state_dict(), self.backbone, copy_backbone)
 
     def push_to_hub(
         self,
@@ -198,7 +198,7 @@ class HyperAlignReward(nn.Module):
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             # the saved config, not ours: that one may name a path of this machine
-            card = _model_card(repo_id, saved_model.read_config(Path(folder)))
+            card = _model_card(repo_id, saving.read_config(Path(folder)))
             Path(folder, "README.md").write_text(card, encoding="utf-8")
             commit = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=commit_message

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reward.hyperalign_reward import HyperAlignReward
-
+# A `HyperAlignReward`, or anything that is called like one.
+Scorer = Callable[[Any, Sequence[str]], Tensor]
 RewardFunction = Callable[[Any, Sequence[str], Sequence[Any]], tuple[Tensor, dict]]
 
 
-def ddpo_reward(reward: HyperAlignReward) -> RewardFunction:
+def ddpo_reward(reward: Scorer) -> RewardFunction:
     """TRL 0.23.1's DDPOTrainer and ddpo-pytorch: no graph; images float (B,3,H,W) in [0,1] or uint8 BHWC arrays.
 
     Example:
@@ -32,7 +32,7 @@ def ddpo_reward(reward: HyperAlignReward) -> RewardFunction:
     return score
 
 
-def alignprop_reward(reward: HyperAlignReward) -> RewardFunction:
+def alignprop_reward(reward: Scorer) -> RewardFunction:
     """TRL 0.23.1's AlignPropTrainer: rewards keep their graph into the images."""
 
     def score(images: Tensor, prompts: Sequence[str], metadata: Sequence[Any] = ()) -> tuple[Tensor, dict]:
@@ -41,7 +41,7 @@ def alignprop_reward(reward: HyperAlignReward) -> RewardFunction:
     return score
 
 
-def flow_grpo_reward(reward: HyperAlignReward, name: str = "hyperalign") -> Callable[..., tuple[dict, dict]]:
+def flow_grpo_reward(reward: Scorer, name: str = "hyperalign") -> Callable[..., tuple[dict, dict]]:
     """flow_grpo's combined reward: one list a name, their average under "avg"; `only_strict` means nothing here."""
 
     @torch.no_grad()

@@ -4,14 +4,14 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "TrainConfig": "rl.config",
-    "DDPOConfig": "rl.config",
-    "load_config": "rl.config_loading",
-    "DiffusionPolicy": "rl.policy",
+    "TrainConfig": "rl.config.train_config",
+    "DDPOConfig": "rl.config.ddpo_config",
+    "load_config": "rl.config.loading",
+    "DiffusionPolicy": "rl.models.stable_diffusion",
     "Trainer": "rl.trainer",
-    "DDPOUpdate": "rl.ddpo_update",
-    "RewardSet": "rl.reward_loading",
-    "load_rewards": "rl.reward_loading",
+    "DDPOUpdate": "rl.updates.ddpo",
+    "RewardSet": "rl.rewards.loading",
+    "load_rewards": "rl.rewards.loading",
 }
 __all__ = list(_HOMES)
 

@@ -8,9 +8,9 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, not the one that holds the packages.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rl.config import DirectConfig  # noqa: E402
-from rl.config_loading import load_config  # noqa: E402
-from rl.ddpo_train import packaged_recipe, resolve_packaged  # noqa: E402
+from rl.config.direct_config import DirectConfig  # noqa: E402
+from rl.config.loading import load_config  # noqa: E402
+from rl.packaged import packaged_recipe, resolve_packaged  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"hyperalign-direct: {error}")
 
-    from rl.direct_update import DirectUpdate
     from rl.trainer import Trainer
+    from rl.updates.direct import DirectUpdate
 
     Trainer.from_config(config, DirectUpdate, resolve=resolve_packaged).train()
 

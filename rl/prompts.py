@@ -1,11 +1,12 @@
 """Where prompts come from, and which ones an epoch uses."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 import numpy as np
+
+from rl.config.functions import import_function
 
 _COLUMNS = ("prompt", "caption", "text")
 
@@ -69,27 +70,6 @@ def _dataset_prompts(spec: str) -> list[str]:
             f"{', '.join(rows.column_names)}. Name one: datasets:{name}?column=COLUMN."
         )
     return list(rows[column])
-
-
-def import_function(spec: str, field: str) -> object:
-    """The object that `module:name` names.
-
-    Raises:
-        ValueError: no such module or name; the message says which.
-    """
-    module_name, _, name = spec.partition(":")
-    if not module_name or not name:
-        raise ValueError(f"{field}: expected module:function, got {spec!r}.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"{field}: expected module:function, got {spec!r}: {error}. Run from the folder that holds the module, or "
-            "put that folder on PYTHONPATH."
-        ) from error
-    if not callable(getattr(module, name, None)):
-        raise ValueError(f"{field}: module {module_name!r} has no function {name!r}.")
-    return getattr(module, name)
 
 
 def epoch_prompts(prompts: Sequence[str], count: int, epoch: int, seed: int) -> list[str]:

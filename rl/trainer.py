@@ -1,7 +1,7 @@
 """The one loop: prompts -> rollout -> rewards -> update -> evaluate -> checkpoint -> report.
 
-How rewards become a gradient is the update's business (`rl.ddpo_update`, `rl.direct_update`); the loop knows it by the
-methods of `rl.experience.Update`.
+How rewards become a gradient is the update's business (`rl.updates.ddpo`, `rl.updates.direct`); the loop knows it by
+the methods of `rl.updates.experience.Update`.
 """
 
 import contextlib
@@ -16,27 +16,29 @@ import torch
 from accelerate.utils import set_seed
 from tqdm.auto import tqdm
 
-from rl.background import BackgroundThreads
-from rl.checkpoints import find_checkpoint
-from rl.config import TrainConfig
-from rl.config_loading import write_yaml
-from rl.early_stop import EarlyStop
-from rl.ema import MovingAverage
-from rl.evaluation import Evaluator, write_evaluation
-from rl.experience import Experience, SampledBatch, Update
-from rl.hacking_panel import HackingPanel
-from rl.lora import add_lora, save_lora
-from rl.optimizer import make_optimizer
-from rl.pipeline_loading import load_pipeline
-from rl.pipeline_options import DTYPES, prepare_pipeline
-from rl.policy import DiffusionPolicy, sample_seed
+from reward.parallel.background import BackgroundThreads
+from rl.config.loading import write_yaml
+from rl.config.train_config import TrainConfig
+from rl.lora.adapter import add_lora, save_lora
+from rl.lora.ema import MovingAverage
+from rl.models.loading import load_pipeline
+from rl.models.options import DTYPES, prepare_pipeline
+from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.monitoring.early_stop import EarlyStop
+from rl.monitoring.evaluation import Evaluator, write_evaluation
+from rl.monitoring.hacking_panel import HackingPanel
 from rl.prompts import epoch_prompts, load_prompts
-from rl.reporting import RunReporter, write_report, write_summary
-from rl.reward_loading import NonFiniteRewardError, RewardSet, load_rewards, normalized_sum
-from rl.run_errors import explained
-from rl.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
-from rl.stop_signal import StopSignal, announce, stop_message
+from rl.report.page import write_report
+from rl.rewards.loading import NonFiniteRewardError, RewardSet, load_rewards, normalized_sum
+from rl.runs.checkpoints import find_checkpoint
+from rl.runs.errors import explained
+from rl.runs.metrics_file import RunReporter
+from rl.runs.run_folder import make_accelerator, prepare_run_folder, save_failure, start_trackers
+from rl.runs.stop_signal import StopSignal, announce, stop_message
+from rl.runs.summary import write_summary
 from rl.training_state import restore_trainer, save_trainer
+from rl.updates.experience import Experience, SampledBatch, Update
+from rl.updates.optimizer import make_optimizer
 
 _GRID_PICTURES = 8
 _OUT_OF_TIME, _STAGNATED, _SIGNALLED = 1, 2, 3

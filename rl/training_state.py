@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object, set_seed
 
-from rl.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
-from rl.config_loading import write_yaml
-from rl.lora import load_lora, save_lora
-from rl.random_state import random_state, restore_random_state
-from rl.stop_signal import announce
+from rl.config.loading import write_yaml
+from rl.lora.adapter import load_lora, save_lora
+from rl.runs.checkpoints import load_checkpoint, optimizer_tensors, restore_optimizer, save_checkpoint
+from rl.runs.random_state import random_state, restore_random_state
+from rl.runs.stop_signal import announce
 
 
 def save_trainer(trainer: Any) -> None:

@@ -9,16 +9,17 @@ import pytest
 import torch
 import yaml
 
-from rl.config import DDPOConfig, DirectConfig
-from rl.config_loading import load_config
-from rl.ddpo_update import DDPOUpdate
-from rl.direct_update import DirectUpdate
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.direct_config import DirectConfig
+from rl.config.loading import load_config
 from rl.prompts import load_prompts
-from rl.reward_loading import Reward, RewardSet
+from rl.rewards.loading import Reward, RewardSet
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
+from rl.updates.direct import DirectUpdate
 
 ROOT = Path(__file__).resolve().parents[1]
-# Those of the evaluator (hyperalign_*) are read in tests/reward/test_training_config.py.
+# Those of the evaluator (hyperalign_*) are read in tests/reward/training/test_recipe.py.
 RECIPES = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("hyperalign_"))
 TRAINERS = {"ddpo": (DDPOConfig, DDPOUpdate), "draft": (DirectConfig, DirectUpdate)}
 LAUNCHER = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file"]

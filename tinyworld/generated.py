@@ -7,7 +7,7 @@ generated pictures.
 import numpy as np
 import torch
 
-from rl.policy import DiffusionPolicy, sample_seed
+from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
 from tinyworld.data import altered
 from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.scenes import sample_prompt

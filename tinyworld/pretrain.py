@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from reward import HyperAlignReward
-from tinyworld.dual_encoder import (
+from tinyworld.generated import generated_pairs
+from tinyworld.models.dual_encoder import (
     build_dual_encoder,
     load_dual_encoder,
     measure_retrieval,
@@ -23,13 +24,11 @@ from tinyworld.dual_encoder import (
     train_dual_encoder,
     train_on_ratings,
 )
-from tinyworld.generated import generated_pairs
-from tinyworld.hyperalign_head import measure_reward, rated_pairs, train_head
-from tinyworld.llava import build_llava, save_llava, train_eyes, train_llava
-from tinyworld.llava_measure import measure_llava
-from tinyworld.provenance import write_llava_provenance, write_provenance
-from tinyworld.scenes import heldout_prompts, train_prompts
-from tinyworld.stable_diffusion import (
+from tinyworld.models.hyperalign_head import measure_reward, rated_pairs, train_head
+from tinyworld.models.llava import build_llava, save_llava, train_eyes, train_llava
+from tinyworld.models.llava_measure import measure_llava
+from tinyworld.models.provenance import write_llava_provenance, write_provenance
+from tinyworld.models.stable_diffusion import (
     build_autoencoder,
     build_pipeline,
     build_text_encoder,
@@ -41,6 +40,7 @@ from tinyworld.stable_diffusion import (
     train_decoder,
     train_denoiser,
 )
+from tinyworld.scenes import heldout_prompts, train_prompts
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}

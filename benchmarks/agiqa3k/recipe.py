@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from reward.training_config import TrainingConfig, load_training_config
+from reward.training.recipe import TrainingConfig, load_training_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

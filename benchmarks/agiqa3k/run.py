@@ -4,9 +4,9 @@ python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K 
 python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --part sweeps
 
 The encoder is build_encoder.py's. Its features of all pictures are computed once (minutes), then each row of ROWS is
-trained on every split, with the controls of reward/evaluation.py. A finished split is kept under --work and not done
-again. NAME_results.csv gets a line for a row and split, NAME_summary.json means, intervals over prompts and gaps.
---part choices compares settings of the recipe, on other splits.
+trained on every split, with the controls of reward/evaluation/protocols.py. A finished split is kept under --work and
+not done again. NAME_results.csv gets a line for a row and split, NAME_summary.json means, intervals over prompts and
+gaps. --part choices compares settings of the recipe, on other splits.
 """
 
 import argparse
@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.agiqa3k.recipe import CHOICES, ROWS, SWEEPS, row_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
-from reward.backbone import Backbone  # noqa: E402
+from reward.backbone.towers import Backbone  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
-from reward.evaluation import SEEDS, RatedFeatures, ablation  # noqa: E402
-from reward.evaluation_report import print_report, summary, write_report  # noqa: E402
-from reward.evaluation_result import SAMPLES, Evaluation  # noqa: E402
-from reward.file_writing import write_text  # noqa: E402
-from reward.training_config import TrainingConfig  # noqa: E402
+from reward.evaluation.protocols import SEEDS, RatedFeatures, ablation  # noqa: E402
+from reward.evaluation.report import print_report, summary, write_report  # noqa: E402
+from reward.evaluation.result import SAMPLES, Evaluation  # noqa: E402
+from reward.files.writing import write_text  # noqa: E402
+from reward.training.recipe import TrainingConfig  # noqa: E402
 
 HERE = Path(__file__).parent
 PARTS = {"rows": (ROWS, SEEDS), "sweeps": (SWEEPS, SEEDS), "choices": (CHOICES, tuple(range(100, 106)))}
@@ -72,7 +72,7 @@ def run_splits(
     Args:
         configs: row -> its config; the last is the full model, whose gaps over all others are given.
         samples: draws of the bootstrap.
-        controls: as in `reward.evaluation.ablation`.
+        controls: as in `reward.evaluation.protocols.ablation`.
 
     Raises:
         ValueError: `folder` holds a split of other configs or features.

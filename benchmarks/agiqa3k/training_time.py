@@ -2,8 +2,8 @@
 
 python benchmarks/agiqa3k/training_time.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k
 
-Of `reward.training.train`, backbone loading and the search of the cache included; run.py has filled it. CPU time of the
-process beside the clock's, which other work on the machine disturbs. training_time.csv is written anew.
+Of `train`, backbone loading and the search of the cache included; run.py has filled it. CPU
+time of the process beside the clock's, which other work on the machine disturbs. training_time.csv is written anew.
 """
 
 import argparse
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.agiqa3k.recipe import ROWS, row_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
-from reward.training import train  # noqa: E402
+from reward.training.train import train  # noqa: E402
 
 RESULTS = Path(__file__).with_name("training_time.csv")
 COLUMNS = ("case", "repeat", "epochs", "batch_size", "cpu_seconds", "seconds")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from attention_refine.vqa_layouts import VQAQuestion, load_questions
+from attention_refine.vqa.layouts import VQAQuestion, load_questions
 from tinyworld.questions import OPEN_KINDS, YES_NO_KINDS, ask
 from tinyworld.scenes import BACKGROUND_RANGE, SIZE, SceneObject, render, sample_prompt, sample_scene
 

@@ -15,8 +15,8 @@ import torch
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from attention_refine.model_loading import load_model  # noqa: E402
-from attention_refine.probe import probe, write_probe  # noqa: E402
+from attention_refine.probes.probe import probe, write_probe  # noqa: E402
+from attention_refine.vlm.loading import load_model  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
 from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
 from tinyworld import weights_path  # noqa: E402

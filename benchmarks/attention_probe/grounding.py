@@ -19,16 +19,16 @@ import torch
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from attention_refine.answering import Answerer, batches  # noqa: E402
-from attention_refine.capture import AttentionCapture  # noqa: E402
-from attention_refine.contrast import hellinger, image_attention  # noqa: E402
-from attention_refine.model_loading import load_model  # noqa: E402
-from attention_refine.vqa_layouts import VQAQuestion  # noqa: E402
-from attention_refine.vqa_table import image_bootstrap  # noqa: E402
+from attention_refine.contrastive.capture import AttentionCapture  # noqa: E402
+from attention_refine.contrastive.contrast import hellinger, image_attention  # noqa: E402
+from attention_refine.vlm.loading import load_model  # noqa: E402
+from attention_refine.vqa.answering import Answerer, batches  # noqa: E402
+from attention_refine.vqa.layouts import VQAQuestion  # noqa: E402
+from attention_refine.vqa.table import image_bootstrap  # noqa: E402
 from benchmarks.attention_probe.asked import held_out_scene, save  # noqa: E402
 from benchmarks.attention_probe.modes import layer_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
-from reward.cone_picture import new_figure, save_figure  # noqa: E402
+from reward.explanation.cone_picture import new_figure, save_figure  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.scenes import SIZE, SceneObject, shape_distance  # noqa: E402
 

@@ -20,13 +20,13 @@ import torch
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from attention_refine.answering import Answerer, batches  # noqa: E402
-from attention_refine.config import MODES, ContrastiveAttentionConfig  # noqa: E402
-from attention_refine.decoder import find_decoder  # noqa: E402
-from attention_refine.model_loading import load_model  # noqa: E402
-from attention_refine.vqa_metrics import exact_match  # noqa: E402
-from attention_refine.vqa_rows import VQARow  # noqa: E402
-from attention_refine.vqa_table import score_table  # noqa: E402
+from attention_refine.contrastive.config import MODES, ContrastiveAttentionConfig  # noqa: E402
+from attention_refine.vlm.decoder import find_decoder  # noqa: E402
+from attention_refine.vlm.loading import load_model  # noqa: E402
+from attention_refine.vqa.answering import Answerer, batches  # noqa: E402
+from attention_refine.vqa.metrics import exact_match  # noqa: E402
+from attention_refine.vqa.rows import VQARow  # noqa: E402
+from attention_refine.vqa.table import score_table  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
 from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402

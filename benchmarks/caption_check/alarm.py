@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.hacking_alarm.run import COMMON, RECIPES  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
-from rl.hacking_alarm import PANEL_FILE  # noqa: E402
+from rl.monitoring.hacking_alarm import PANEL_FILE  # noqa: E402
 
 RESULTS = Path(__file__).with_name("alarm.csv")
 METRICS = ("caption_yes", "caption_coverage", "oracle_reward")
@@ -57,7 +57,7 @@ def main() -> None:
 
 def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
     """Trains once until the panel has `looks` evaluations; a row a held-out metric."""
-    module = "benchmarks.caption_check.perfect" if model == "perfect" else "attention_refine.caption_check"
+    module = "benchmarks.caption_check.perfect" if model == "perfect" else "attention_refine.caption_check.rewards"
     held_out = [f"{module}:{name}@{model}" for name in METRICS[:-1]]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from attention_refine import CaptionCheck
-from attention_refine.caption_check import INSTRUCTION, QUESTION
+from attention_refine.caption_check.check import INSTRUCTION, QUESTION
 from tinyworld.oracle import facts_that_hold, read_scene, relation_between
 from tinyworld.scenes import Prompt, SceneObject, parse_prompt
 
@@ -20,7 +20,7 @@ _SURE = 0.99
 
 
 class PerfectCaptioner:
-    """In the place of an `attention_refine.captioner.Captioner`."""
+    """In the place of an `attention_refine.caption_check.captioner.Captioner`."""
 
     batch_size = 64
 
@@ -43,17 +43,17 @@ def perfect_check(exactly_one: bool = False) -> CaptionCheck:
 
 
 def caption_yes(source: str, device: str | None = None) -> Callable:
-    """As `attention_refine.caption_check.caption_yes`; the source is not looked at."""
+    """As `attention_refine.caption_check.rewards.caption_yes`; the source is not looked at."""
     return lambda images, prompts, metadata: (perfect_check().prompt_yes(images, prompts), {})
 
 
 def caption_coverage(source: str, device: str | None = None) -> Callable:
-    """As `attention_refine.caption_check.caption_coverage`; the source is not looked at."""
+    """As `attention_refine.caption_check.rewards.caption_coverage`; the source is not looked at."""
     return lambda images, prompts, metadata: (perfect_check().caption_coverage(images, prompts), {})
 
 
 def answer(objects: Sequence[SceneObject], question: str) -> bool:
-    """Whether the answer to a question of `attention_refine.questions` is yes.
+    """Whether the answer to a question of `attention_refine.caption_check.questions` is yes.
 
     Raises:
         ValueError: another question.

@@ -22,13 +22,13 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
-from attention_refine.caption_check import PromptCheck, to_pictures  # noqa: E402
-from attention_refine.facts import coverage  # noqa: E402
-from attention_refine.model_loading import load_model  # noqa: E402
-from attention_refine.questions import share_of_yes  # noqa: E402
+from attention_refine.caption_check.check import PromptCheck, to_pictures  # noqa: E402
+from attention_refine.caption_check.facts import coverage  # noqa: E402
+from attention_refine.caption_check.questions import share_of_yes  # noqa: E402
+from attention_refine.vlm.loading import load_model  # noqa: E402
 from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
-from reward.correlations import bootstrap_draws, interval  # noqa: E402
+from reward.statistics.correlations import bootstrap_draws, interval  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.oracle import facts_that_hold, read_scene  # noqa: E402
 from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, Kind, Prompt, sample_picture, sample_prompt  # noqa: E402

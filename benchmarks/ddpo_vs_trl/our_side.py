@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import tinyworld
-from rl.config import DDPOConfig
-from rl.config_loading import load_config
-from rl.ddpo_train import resolve_packaged
-from rl.ddpo_update import DDPOUpdate
-from rl.experience import Experience
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.loading import load_config
+from rl.packaged import resolve_packaged
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
+from rl.updates.experience import Experience
 
 TRL_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 

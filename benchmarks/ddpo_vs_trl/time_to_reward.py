@@ -27,10 +27,10 @@ from diffusers import StableDiffusionPipeline
 from benchmarks.ddpo_vs_trl.our_side import TRL_TARGETS, recipe
 from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
-from rl.evaluation import Evaluator
-from rl.lora import add_lora, load_lora
-from rl.policy import DiffusionPolicy
-from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet
+from rl.lora.adapter import add_lora, load_lora
+from rl.models.stable_diffusion import DiffusionPolicy
+from rl.monitoring.evaluation import Evaluator
+from rl.rewards.loading import NonFiniteRewardError, Reward, RewardSet
 from tinyworld import weights_path
 from tinyworld.oracle import oracle_reward
 from tinyworld.scenes import heldout_prompts

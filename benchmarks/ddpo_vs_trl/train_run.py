@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from reward.file_writing import write_text
+from reward.files.writing import write_text
 
 
 class Marks:
@@ -35,10 +35,10 @@ class Marks:
 def run_ours(folder: Path, plan: dict[str, Any]) -> None:
     """The packaged recipe through its own loop; what is evaluated is what it would save, the moving average."""
     from benchmarks.ddpo_vs_trl.our_side import recipe
-    from rl.ddpo_train import resolve_packaged
-    from rl.ddpo_update import DDPOUpdate
-    from rl.lora import save_lora
+    from rl.lora.adapter import save_lora
+    from rl.packaged import resolve_packaged
     from rl.trainer import Trainer
+    from rl.updates.ddpo import DDPOUpdate
 
     class MarkedTrainer(Trainer):
         """Its clock includes everything an epoch does, the marks too."""

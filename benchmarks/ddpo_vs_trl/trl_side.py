@@ -11,7 +11,7 @@ from accelerate import PartialState
 from diffusers import StableDiffusionPipeline
 
 from reward import HyperAlignReward
-from rl.lora import save_lora
+from rl.lora.adapter import save_lora
 from tinyworld import weights_path
 from tinyworld.scenes import train_prompts
 
@@ -63,7 +63,7 @@ class TrlSide:
         }  # fmt: skip
 
     def save(self, folder: Path) -> None:
-        """Their LoRA in the file that diffusers and `rl.lora.load_lora` read."""
+        """Their LoRA in the file that diffusers and `rl.lora.adapter.load_lora` read."""
         save_lora(self.pipeline.unet, StableDiffusionPipeline, folder)
 
     def _next_prompt(self) -> tuple[str, dict]:

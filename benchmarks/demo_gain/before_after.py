@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from reward.file_writing import write_whole
+from reward.files.writing import write_whole
 
 COLUMNS, SIDE, GAP, LABEL = 6, 144, 12, 58
 

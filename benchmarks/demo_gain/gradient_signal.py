@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from reward.file_writing import write_whole
-from rl.ddpo_update import compute_advantages, step_weights, trained_steps
-from rl.lora import add_lora
-from rl.policy import DiffusionPolicy, sample_seed
+from reward.files.writing import write_whole
+from rl.lora.adapter import add_lora
+from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.updates.ddpo import compute_advantages, step_weights, trained_steps
 from tinyworld import weights_path
 from tinyworld.oracle import oracle_reward
 from tinyworld.scenes import train_prompts

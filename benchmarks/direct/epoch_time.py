@@ -14,12 +14,13 @@ from typing import Any
 
 from benchmarks.results_file import write_rows
 from benchmarks.sides import Side, take_turns
-from rl.config import DDPOConfig, DirectConfig
-from rl.config_loading import load_config
-from rl.ddpo_train import packaged_recipe, resolve_packaged
-from rl.ddpo_update import DDPOUpdate
-from rl.direct_update import DirectUpdate
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.direct_config import DirectConfig
+from rl.config.loading import load_config
+from rl.packaged import packaged_recipe, resolve_packaged
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
+from rl.updates.direct import DirectUpdate
 
 RESULTS = Path(__file__).with_name("epoch_time.csv")
 COLUMNS = ("side", "epochs", "repeat", "seconds", "cpu_seconds", "peak_mb", "error")

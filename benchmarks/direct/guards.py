@@ -12,8 +12,8 @@ from pathlib import Path
 
 from benchmarks.direct.run import Judge, points, train
 from benchmarks.results_file import read_rows, write_rows
-from rl.checkpoints import list_checkpoints
-from rl.lora import scaled_lora
+from rl.lora.adapter import scaled_lora
+from rl.runs.checkpoints import list_checkpoints
 
 RESULTS = Path(__file__).with_name("guards.csv")
 COLUMNS = ("guard", "seed", "epoch", "reward_queries", "train_seconds", "reward", "oracle")

@@ -20,12 +20,12 @@ from tqdm.auto import tqdm
 
 from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
-from rl.checkpoints import list_checkpoints
-from rl.evaluation import Evaluator
-from rl.lora import add_lora, load_lora
-from rl.policy import DiffusionPolicy
-from rl.reporting import read_metrics
-from rl.reward_loading import Reward, RewardSet
+from rl.lora.adapter import add_lora, load_lora
+from rl.models.stable_diffusion import DiffusionPolicy
+from rl.monitoring.evaluation import Evaluator
+from rl.rewards.loading import Reward, RewardSet
+from rl.runs.checkpoints import list_checkpoints
+from rl.runs.metrics_file import read_metrics
 from tinyworld import weights_path
 from tinyworld.oracle import oracle_reward
 from tinyworld.scenes import heldout_prompts

@@ -4,10 +4,10 @@ import tempfile
 import time
 from typing import Any
 
-from rl.config import DirectConfig
-from rl.ddpo_train import resolve_packaged
-from rl.direct_update import DirectUpdate
+from rl.config.direct_config import DirectConfig
+from rl.packaged import resolve_packaged
 from rl.trainer import Trainer
+from rl.updates.direct import DirectUpdate
 
 # TRL's LoRA, which is not a choice there.
 LORA = {"lora_rank": 4, "lora_alpha": 4.0, "lora_targets": ["to_k", "to_q", "to_v", "to_out.0"]}

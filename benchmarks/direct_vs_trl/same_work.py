@@ -20,7 +20,7 @@ import torch
 from benchmarks.direct_vs_trl.our_side import OurSide
 from benchmarks.direct_vs_trl.trl_side import TrlSide
 from benchmarks.results_file import write_rows
-from rl.policy import sample_seed
+from rl.models.stable_diffusion import sample_seed
 
 RESULTS = Path(__file__).with_name("same_work.csv")
 ROWS = ("forward", "with_graph", "backward")
@@ -106,7 +106,7 @@ def compare(steps: int, depth: int, guidance: float, pictures: int = 4) -> dict:
     rows = Rows(ours.trainer.policy.unet)
     found = gradient(ours.trainer.optimizer, own, ours.run_epoch)
     our_rows, ours.epoch = rows.close(), 0
-    with mock.patch("rl.policy.clamp_straight_through", lambda values: values.clamp(0, 1)):
+    with mock.patch("rl.models.stable_diffusion.clamp_straight_through", lambda values: values.clamp(0, 1)):
         clamped = gradient(ours.trainer.optimizer, own, ours.run_epoch)
 
     prompts = iter(drawn)

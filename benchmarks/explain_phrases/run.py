@@ -20,8 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
-from reward.explain import explain_phrases  # noqa: E402
-from reward.phrase_scores import PhraseScores  # noqa: E402
+from reward.explanation.explain import explain_phrases  # noqa: E402
+from reward.explanation.phrase_scores import PhraseScores  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.data import altered  # noqa: E402
 from tinyworld.oracle import facts_that_hold, read_scene  # noqa: E402

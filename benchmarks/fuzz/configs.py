@@ -18,8 +18,9 @@ class Configs:
     allowed = (ValueError, TypeError)
 
     def __init__(self, folder: Path) -> None:
-        from reward.config import HyperAlignConfig
-        from rl.config import DDPOConfig, DirectConfig
+        from reward.model.config import HyperAlignConfig
+        from rl.config.ddpo_config import DDPOConfig
+        from rl.config.direct_config import DirectConfig
 
         self.path = folder / "recipe.yaml"
         self.classes = (DDPOConfig, DirectConfig)
@@ -35,8 +36,8 @@ class Configs:
 
     def run(self, data: bytes) -> None:
         """Read it as the commands do; what was read is written and read again."""
-        from reward.training_config import load_training_config, write_training_config
-        from rl.config_loading import read_yaml, write_yaml
+        from reward.training.recipe import load_training_config, write_training_config
+        from rl.config.loading import read_yaml, write_yaml
 
         kind, content = (data[0] % 4, data[1:]) if data else (0, b"")
         self.path.write_bytes(content)

@@ -36,8 +36,8 @@ class RewardHeads:
     def __init__(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
-        from reward.config import HyperAlignConfig
-        from reward.model import HyperAlign
+        from reward.model.config import HyperAlignConfig
+        from reward.model.head import HyperAlign
 
         config = HyperAlignConfig(embed_dim=_WIDTH, adapter_hidden=2, modulation_hidden=2, backbone="local-dir:b")
         self.folder, self.config = folder, config.to_json().encode()
@@ -54,15 +54,15 @@ class RewardHeads:
 
     def run(self, data: bytes) -> None:
         """Load the head as `HyperAlignReward.from_pretrained` does."""
-        from reward import saved_model
+        from reward.model import saving
 
         kind, content = (data[0] % 3, data[1:]) if data else (0, b"")
         (self.folder / "config.json").write_bytes(content if kind == 0 else self.config)
         weights = {0: lambda _: self.weights, 1: bytes, 2: safetensors_file}[kind](content)
         (self.folder / "model.safetensors").write_bytes(weights)
-        config = saved_model.read_config(self.folder)
-        saved_model.refuse_outside(config.backbone, self.folder)
-        saved_model.load_head(config, self.folder)
+        config = saving.read_config(self.folder)
+        saving.refuse_outside(config.backbone, self.folder)
+        saving.load_head(config, self.folder)
 
 
 class Backbones:
@@ -104,7 +104,7 @@ class Backbones:
 
     def run(self, data: bytes) -> None:
         """Load the backbone, encode a prompt."""
-        from reward.backbone import Backbone
+        from reward.backbone.towers import Backbone
 
         kind, content = (data[0] % 4, data[1:]) if data else (0, b"")
         for place, name in enumerate(self.names):
@@ -154,7 +154,7 @@ class Loras:
 
     def run(self, data: bytes) -> None:
         """Export it."""
-        from rl.export_lora import export_lora
+        from rl.lora.export import export_lora
 
         kind, content = (data[0] % 5, data[1:]) if data else (0, b"")
         for place, name in enumerate(self.names):
@@ -175,7 +175,7 @@ class Runs:
         import torch
         from PIL import Image
 
-        from rl.checkpoints import save_checkpoint
+        from rl.runs.checkpoints import save_checkpoint
 
         self.folder = folder / "run"
         (self.folder / "samples" / "evaluation").mkdir(parents=True)
@@ -221,9 +221,9 @@ class Runs:
 
     def run(self, data: bytes) -> None:
         """Report, checkpoint and caption check's rows, each with one file replaced."""
-        from attention_refine.check_run import find_run_rows
-        from rl.checkpoints import find_checkpoint, load_checkpoint
-        from rl.reporting import write_report
+        from attention_refine.caption_check.run import find_run_rows
+        from rl.report.page import write_report
+        from rl.runs.checkpoints import find_checkpoint, load_checkpoint
 
         (self.folder / self.last).write_bytes(self.own[self.last])
         kind, content = (data[0] % 7, data[1:]) if data else (0, b"")

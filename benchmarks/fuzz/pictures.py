@@ -18,7 +18,7 @@ class Pictures:
     allowed = (ValueError,)
 
     def __init__(self, folder: Path) -> None:
-        from reward.preprocess import ImageTransform
+        from reward.images.preprocess import ImageTransform
 
         self.path = folder / "picture.png"
         constants = {"mean": (0.5,) * 3, "std": (0.3,) * 3}
@@ -46,7 +46,7 @@ class Pictures:
 
     def run(self, data: bytes) -> None:
         """Read the file, resize and normalise."""
-        from reward.preprocess import to_tensors
+        from reward.images.preprocess import to_tensors
 
         choice, content = (data[0], data[1:]) if data else (0, b"")
         if choice & 4:

@@ -21,7 +21,7 @@ class Prompts:
         import torch
 
         from reward import HyperAlignReward
-        from reward.tokenization import Tokenizer
+        from reward.backbone.tokenization import Tokenizer
         from tinyworld import weights_path
 
         self.folder = folder
@@ -37,8 +37,8 @@ class Prompts:
 
     def run(self, data: bytes) -> None:
         """Score, take apart, write."""
-        from attention_refine.questions import make_questions
-        from reward.phrases import join_pieces, split_prompt
+        from attention_refine.caption_check.questions import make_questions
+        from reward.language.phrases import join_pieces, split_prompt
 
         repeat, text = (data[0], _text(data[1:])) if data else (0, "")
         prompt = (text * (1 + repeat**2))[:100_000]
@@ -64,8 +64,8 @@ class Prompts:
             raise AssertionError(f"score {score}")
 
     def _write(self, prompt: str) -> None:
-        from attention_refine.check_page import page_html
-        from reward.score_files import write_scores
+        from attention_refine.caption_check.page import page_html
+        from reward.scoring.parts import write_scores
 
         for suffix in (".csv", ".jsonl", ".parquet") if self.count % 16 == 0 else (".csv", ".jsonl"):
             record = {"path": "a.png", "prompt": prompt, "score": 0.5}
@@ -96,7 +96,7 @@ def check_record(prompt: str, caption: str, path: str = "gone.png") -> dict[str,
 
 
 def _tags() -> int:
-    from attention_refine.check_page import page_html
+    from attention_refine.caption_check.page import page_html
 
     return page_html([check_record("x", "x")], {"pictures": 1}, title="x", limit=1).count("<")
 

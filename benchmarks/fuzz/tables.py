@@ -46,8 +46,8 @@ class Tables:
 
 def _read_both(path: Path, check_images: bool) -> None:
     from reward.datasets import load_dataset
-    from reward.scoring import split_rows
-    from reward.scoring_inputs import find_rows
+    from reward.scoring.inputs import find_rows
+    from reward.scoring.score import split_rows
 
     failure = None
     try:

@@ -15,11 +15,11 @@ from typing import Any
 
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
-from rl.config import DDPOConfig
-from rl.config_loading import load_config
-from rl.ddpo_train import packaged_recipe, resolve_packaged
-from rl.ddpo_update import DDPOUpdate
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.loading import load_config
+from rl.packaged import packaged_recipe, resolve_packaged
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
 
 RESULTS = Path(__file__).with_name("ddpo.csv")
 PARTS = ("rollout", "decode", "reward", "update")

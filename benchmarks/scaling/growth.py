@@ -18,11 +18,11 @@ import torch
 
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
-from rl.ddpo_update import PromptStatistics, compute_advantages
-from rl.policy import sample_seed
+from rl.models.stable_diffusion import sample_seed
 from rl.prompts import epoch_prompts
-from rl.random_state import random_state
-from rl.reporting import RunReporter
+from rl.runs.metrics_file import RunReporter
+from rl.runs.random_state import random_state
+from rl.updates.ddpo import PromptStatistics, compute_advantages
 
 RESULTS = Path(__file__).with_name("growth.csv")
 COLUMNS = ("what", "size", "repeat", "seconds", "bytes", "start_mb", "peak_mb")

@@ -22,7 +22,7 @@ from PIL import Image
 import reward
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
-from reward import cli
+from reward.cli import main as cli
 from tinyworld import weights_path
 from tinyworld.scenes import sample_picture, sample_prompt
 

@@ -42,8 +42,8 @@ class HyperAlignSide:
 
     def run_epoch(self) -> dict[str, float]:
         """Seconds for all pictures."""
-        from reward.scoring import score_to_file
-        from reward.scoring_inputs import find_rows
+        from reward.scoring.inputs import find_rows
+        from reward.scoring.score import score_to_file
 
         started = time.perf_counter()
         rows = find_rows([self.folder])

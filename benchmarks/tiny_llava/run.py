@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.results_file import write_rows  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.generated import generated_pairs  # noqa: E402
-from tinyworld.llava_batches import sample_scenes  # noqa: E402
-from tinyworld.llava_measure import measure_answers, measure_captions  # noqa: E402
+from tinyworld.models.llava_batches import sample_scenes  # noqa: E402
+from tinyworld.models.llava_measure import measure_answers, measure_captions  # noqa: E402
 from tinyworld.oracle import read_scene  # noqa: E402
 from tinyworld.questions import YES_NO_KINDS  # noqa: E402
 

@@ -20,12 +20,12 @@ from diffusers import AutoencoderKL
 
 from benchmarks.results_file import write_rows
 from reward import HyperAlign
-from reward.backbone import Backbone
-from reward.correlations import bootstrap_draws, interval, spearmans
-from reward.training import fit_head
-from reward.training_config import load_training_config
+from reward.backbone.towers import Backbone
+from reward.statistics.correlations import bootstrap_draws, interval, spearmans
+from reward.training.recipe import load_training_config
+from reward.training.train import fit_head
 from tinyworld import weights_path
-from tinyworld.hyperalign_head import features, rated_pairs
+from tinyworld.models.hyperalign_head import features, rated_pairs
 from tinyworld.scenes import Prompt, all_prompts
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +36,7 @@ RESULT_COLUMNS = (
 WIDTH_COLUMNS = (
     "row", "seed", "drops", "pairs", "share_wider", "low", "high", "share_equal", "mean_wider_by", "std_aperture",
 )  # fmt: skip
-# As the shipped head is made (tinyworld/hyperalign_head.py); a row of the ablation changes nothing of it.
+# As the shipped head is made (tinyworld/models/hyperalign_head.py); a row of the ablation changes nothing of it.
 RECIPE = {"model.text_radius": 0.6, "model.radius_spread": 0.5}
 LEARNED = {"model.radius": "learned"}
 ROWS: dict[str, tuple[str, dict]] = {

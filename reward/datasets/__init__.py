@@ -46,7 +46,7 @@ def load_dataset(
             imagefolder (pictures with metadata.csv, .jsonl or .parquet beside them).
         skip_bad: leave out rows that cannot be used, and list them in `bad`, rather than raise.
         check_images: whether each picture must be there; without, scores and prompts can be read where there are
-            none. That it can be decoded shows in `reward.feature_cache`.
+            none. That it can be decoded shows in `reward.training.feature_cache`.
         columns: for table, what its columns are called where not image, prompt and score, for example
             {"image": "file", "score": "mos"}.
 

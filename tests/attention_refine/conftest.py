@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attention_refine.config import ContrastiveAttentionConfig
-from attention_refine.wrapper import ContrastiveAttention
+from attention_refine.contrastive.config import ContrastiveAttentionConfig
+from attention_refine.contrastive.wrapper import ContrastiveAttention
 
 IMAGE, PAD = 99, 0
 TEXT = {

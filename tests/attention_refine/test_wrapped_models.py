@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from attention_refine.config import MODES
-from attention_refine.wrapper import ContrastiveAttention
+from attention_refine.contrastive.config import MODES
+from attention_refine.contrastive.wrapper import ContrastiveAttention
 from tests.attention_refine.conftest import PROMPTS, assert_same, build_llava, config, generated, llava_inputs
 
 

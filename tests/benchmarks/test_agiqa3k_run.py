@@ -7,8 +7,8 @@ import torch
 
 import benchmarks.agiqa3k.run as experiment
 from benchmarks.agiqa3k.tables import rows_table
-from reward.evaluation import RatedFeatures, ablation
-from reward.training_config import load_training_config
+from reward.evaluation.protocols import RatedFeatures, ablation
+from reward.training.recipe import load_training_config
 
 DIM, SEEDS = 8, (3, 4)
 

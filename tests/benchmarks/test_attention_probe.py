@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from attention_refine.config import ContrastiveAttentionConfig
-from attention_refine.contrast import quantile_mask
+from attention_refine.contrastive.config import ContrastiveAttentionConfig
+from attention_refine.contrastive.contrast import quantile_mask
 from benchmarks.attention_probe.asked import make_questions
 from benchmarks.attention_probe.grounding import ask_about_one_of_two, contrast, coverage, described, shares
 from benchmarks.attention_probe.vision_memory import remember_pictures

@@ -18,7 +18,9 @@ from tests.faults.processes import Run, call, start_server
 EPOCHS = 4
 COMMANDS = ("score", "train", "ddpo", "direct")
 TRAINERS = ("ddpo", "direct")
-_MODULES = {"score": "reward.cli", "train": "reward.cli", "ddpo": "rl.ddpo_train", "direct": "rl.direct_train"}
+_MODULES = {
+    "score": "reward.cli.main", "train": "reward.cli.main", "ddpo": "rl.ddpo_train", "direct": "rl.direct_train",
+}  # fmt: skip
 _SHARED = f"""rewards: ['tests.faults.toys:noisy_redness']
 prompts: tests.faults.toys:prompts
 num_epochs: {EPOCHS}
@@ -207,7 +209,7 @@ def done_epochs(command: str, output: Path) -> int:
         state = output / "run" / "training_state.safetensors"
         if not state.exists():
             return 0
-        from reward.training_state import read_state
+        from reward.training.state import read_state
 
         return read_state(state)[1]["epoch"]
     return max((int(path.name.rpartition("_")[2]) for path in checkpoints(output)), default=0)

@@ -170,7 +170,7 @@ def damaged_cache(world: World, command: str, random: Random, output: Path) -> t
 
 
 def assert_undamaged(checkpoint: Path) -> None:
-    from rl.checkpoints import damage
+    from rl.runs.checkpoints import damage
 
     assert damage(checkpoint) == ""
 

@@ -8,15 +8,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast  # noqa: F401
 
-import reward.cli
-import reward.feature_cache
-import reward.rated_data
-import reward.scoring
-import reward.train_command  # noqa: F401
+import reward.cli.main
+import reward.cli.train  # noqa: F401
 import rl.ddpo_train
-import rl.ddpo_update
 import rl.direct_train
-import rl.direct_update
 import rl.trainer  # noqa: F401
 import tests.faults.processes  # noqa: F401
 

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.fuzz.folders import Backbones
 from benchmarks.fuzz.guard import guarded
-from reward.backbone import Backbone
-from reward.saved_model import read_weights
+from reward.backbone.towers import Backbone
+from reward.model.saving import read_weights
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_a_head_cannot_ask_for_more_than_its_weights(tmp_path):
 
 
 def test_a_damaged_lora_does_not_make_a_pickle_be_loaded(tmp_path, evil_pickle, tiny_pipeline):
-    from rl.lora import WEIGHTS_NAME, add_lora, load_lora, save_lora
+    from rl.lora.adapter import WEIGHTS_NAME, add_lora, load_lora, save_lora
 
     add_lora(tiny_pipeline.unet, rank=2, alpha=2, targets=["to_q"], seed=0)
     save_lora(tiny_pipeline.unet, type(tiny_pipeline), tmp_path)
@@ -105,7 +105,7 @@ def test_a_damaged_lora_does_not_make_a_pickle_be_loaded(tmp_path, evil_pickle, 
 
 def test_a_header_that_the_layers_deny_is_refused(tmp_path):
     from benchmarks.fuzz.folders import Loras
-    from rl.lora_reading import read_weights as read_lora_weights
+    from rl.lora.reading import read_weights as read_lora_weights
 
     folder = Loras(tmp_path).run_folder
     path = folder / "pytorch_lora_weights.safetensors"
@@ -121,7 +121,7 @@ def test_a_header_that_the_layers_deny_is_refused(tmp_path):
 
 
 def test_a_checkpoint_that_no_trainer_wrote_is_a_value_error(tmp_path, evil_pickle):
-    from rl.checkpoints import load_checkpoint
+    from rl.runs.checkpoints import load_checkpoint
 
     save_file({"a": torch.zeros(1)}, tmp_path / "training_state.safetensors")
     for state in ("[]", "{", "[" * 100_000, '{"a": ' + "9" * 5000 + "}"):

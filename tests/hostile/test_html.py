@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from attention_refine.check_page import page_html
-from attention_refine.check_run import find_run_rows
+from attention_refine.caption_check.page import page_html
+from attention_refine.caption_check.run import find_run_rows
 from benchmarks.fuzz.folders import Runs
 from benchmarks.fuzz.guard import guarded
 from benchmarks.fuzz.prompts import check_record
-from rl.reporting import write_report
+from rl.report.page import write_report
 
 MARKUP = "</p></style><script>alert(1)</script><img src=x onerror='x'>\" onload=\"x' &amp; <i>"
 _HARMFUL = {"script", "iframe", "object", "embed", "link", "base", "form", "i"}

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from attention_refine.check_run import find_run_rows
+from attention_refine.caption_check.run import find_run_rows
 from benchmarks.fuzz.folders import Loras
 from benchmarks.fuzz.guard import guarded
 from reward.datasets import load_dataset
-from reward.scoring import split_rows
-from reward.scoring_inputs import find_rows
-from rl.config import DDPOConfig
-from rl.export_lora import export_lora
-from rl.reporting import RunReporter
+from reward.scoring.inputs import find_rows
+from reward.scoring.score import split_rows
+from rl.config.ddpo_config import DDPOConfig
+from rl.lora.export import export_lora
+from rl.runs.metrics_file import RunReporter
 
 
 def test_an_export_copies_no_picture_from_or_to_elsewhere(tmp_path):
@@ -85,7 +85,7 @@ def test_a_picture_with_a_nul_in_its_name_is_one_that_cannot_be_read(tmp_path):
     from PIL import Image
 
     from reward import HyperAlignReward
-    from reward.scoring import score_to_file
+    from reward.scoring.score import score_to_file
     from tinyworld import weights_path
 
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")

@@ -11,8 +11,8 @@ from PIL import Image
 
 from benchmarks.fuzz.guard import guarded
 from benchmarks.fuzz.pictures import hollow_png
-from reward.image_reading import FORMATS, read_image
-from reward.preprocess import ImageTransform, to_tensors
+from reward.images.preprocess import ImageTransform, to_tensors
+from reward.images.reading import FORMATS, read_image
 
 TRANSFORM = ImageTransform((48, 48), (0.5,) * 3, (0.3,) * 3)
 

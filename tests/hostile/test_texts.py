@@ -6,19 +6,19 @@ import zipfile
 import pytest
 import torch
 
-from attention_refine.question_files import read_questions
-from attention_refine.questions import make_questions
+from attention_refine.caption_check.question_files import read_questions
+from attention_refine.caption_check.questions import make_questions
 from benchmarks.fuzz.guard import guarded
 from benchmarks.fuzz.tables import Workbooks
 from reward import HyperAlignReward
+from reward.backbone.tokenization import Tokenizer
 from reward.datasets import load_dataset
-from reward.phrases import split_prompt
-from reward.plain_yaml import parse_plain_yaml, read_plain_yaml
-from reward.scoring_inputs import find_rows
-from reward.tokenization import Tokenizer
-from reward.training_config import load_training_config
-from rl.config import DDPOConfig
-from rl.config_loading import read_yaml
+from reward.files.plain_yaml import parse_plain_yaml, read_plain_yaml
+from reward.language.phrases import split_prompt
+from reward.scoring.inputs import find_rows
+from reward.training.recipe import load_training_config
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.loading import read_yaml
 from tinyworld import weights_path
 
 

@@ -13,8 +13,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
-from rl.lora import add_lora
-from rl.policy import DiffusionPolicy, Trajectory
+from rl.lora.adapter import add_lora
+from rl.models.stable_diffusion import DiffusionPolicy, Trajectory
 
 ROOT = Path(__file__).resolve().parents[2]
 TRL_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]

@@ -7,11 +7,11 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from rl.config import DDPOConfig
-from rl.config_loading import load_config, read_yaml
-from rl.ddpo_update import DDPOUpdate, PromptStatistics, ppo_loss
-from rl.reward_loading import Reward, RewardSet
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.loading import load_config, read_yaml
+from rl.rewards.loading import Reward, RewardSet
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate, PromptStatistics, ppo_loss
 from tests.parity.conftest import GUIDANCE, PICTURES, ROUNDS
 
 

@@ -41,7 +41,7 @@ def test_public_names():
 
 def test_nothing_imports_the_other_packages():
     # the command line is an entry script: it may resolve tinyworld names
-    for source in set((ROOT / "reward").rglob("*.py")) - {ROOT / "reward" / "cli.py"}:
+    for source in set((ROOT / "reward").rglob("*.py")) - {ROOT / "reward" / "cli" / "main.py"}:
         for line in source.read_text().splitlines():
             words = line.split()
             if words[:1] in (["import"], ["from"]):

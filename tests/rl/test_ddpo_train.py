@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import rl
-from rl.ddpo_train import main, resolve_packaged
+from rl.ddpo_train import main
+from rl.packaged import resolve_packaged
 
 ROOT = Path(__file__).resolve().parents[2]
 

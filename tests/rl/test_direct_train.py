@@ -9,8 +9,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from rl.config import DDPOConfig, DirectConfig
-from rl.config_loading import load_config
+from rl.config.ddpo_config import DDPOConfig
+from rl.config.direct_config import DirectConfig
+from rl.config.loading import load_config
 from rl.direct_train import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +85,7 @@ def test_an_ensemble_under_min(recipe, tmp_path):
 def test_a_reward_without_gradient_ends_in_its_name(recipe, tmp_path):
     with pytest.raises(ValueError, match="Expected a differentiable reward, got 'jpeg_compressibility'"):
         main(["--config", str(recipe), "--output_dir", str(tmp_path / "run"), "--rewards",
-              "rl.jpeg_reward:jpeg_compressibility"])  # fmt: skip
+              "rl.rewards.jpeg:jpeg_compressibility"])  # fmt: skip
 
 
 def test_the_packaged_recipe_is_a_config():

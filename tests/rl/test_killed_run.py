@@ -67,8 +67,8 @@ def timeless_rows(run):
 
 def fork_run(folder, name):
     """Start or resume the run `name` in a forked process; returns its id."""
-    from rl.checkpoints import list_checkpoints
     from rl.ddpo_train import main
+    from rl.runs.checkpoints import list_checkpoints
 
     run = folder / name
     words = ["--config", str(folder / "recipe.yaml"), "--output_dir", str(run)]
@@ -122,8 +122,8 @@ def experiment(folder):
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    import rl.ddpo_update  # noqa: F401
-    from rl.checkpoints import list_checkpoints, load_checkpoint
+    import rl.updates.ddpo  # noqa: F401
+    from rl.runs.checkpoints import list_checkpoints, load_checkpoint
 
     random.seed(0)
     started = time.monotonic()

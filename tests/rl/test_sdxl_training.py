@@ -7,10 +7,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
-from rl.config import DDPOConfig
-from rl.ddpo_update import DDPOUpdate
-from rl.policy import DiffusionPolicy
+from rl.config.ddpo_config import DDPOConfig
+from rl.models.stable_diffusion import DiffusionPolicy
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 

@@ -7,11 +7,11 @@ from accelerate.state import AcceleratorState
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from rl.config import DDPOConfig
-from rl.ddpo_update import DDPOUpdate
-from rl.policy import sample_seed
-from rl.reward_loading import NonFiniteRewardError, Reward, RewardSet
+from rl.config.ddpo_config import DDPOConfig
+from rl.models.stable_diffusion import sample_seed
+from rl.rewards.loading import NonFiniteRewardError, Reward, RewardSet
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
 
 PROMPTS = ["a red circle", "a blue square", "two green dots"]
 

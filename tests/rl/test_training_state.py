@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from rl.checkpoints import load_checkpoint
-from rl.config import DDPOConfig
-from rl.ddpo_update import DDPOUpdate
-from rl.reward_loading import Reward, RewardSet
+from rl.config.ddpo_config import DDPOConfig
+from rl.rewards.loading import Reward, RewardSet
+from rl.runs.checkpoints import load_checkpoint
 from rl.trainer import Trainer
+from rl.updates.ddpo import DDPOUpdate
 
 
 def noisy(images, prompts, metadata):

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tinyworld.llava_batches import sample_scenes
+from tinyworld.models.llava_batches import sample_scenes
 from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.questions import OPEN_KINDS, YES_NO_KINDS, ask, ask_all, caption
 from tinyworld.scenes import RELATIONS, Kind, SceneObject, parse_prompt

@@ -1,6 +1,6 @@
 import torch
 
-from tinyworld.dual_encoder import tokenize
+from tinyworld.models.dual_encoder import tokenize
 from tinyworld.scenes import all_prompts
 from tinyworld.vocabulary import CONTEXT_LENGTH, build_tokenizer
 

@@ -14,10 +14,10 @@ from transformers import CLIPTextModel
 from reward import HyperAlignReward
 from tinyworld import weights_path
 from tinyworld.data import sample_pairs
-from tinyworld.dual_encoder import tokenize
-from tinyworld.hyperalign_head import measure_reward, rated_pairs
+from tinyworld.models.dual_encoder import tokenize
+from tinyworld.models.hyperalign_head import measure_reward, rated_pairs
+from tinyworld.models.stable_diffusion import measure_autoencoder, measure_samples, save_pipeline, to_hub_layout
 from tinyworld.scenes import heldout_prompts
-from tinyworld.stable_diffusion import measure_autoencoder, measure_samples, save_pipeline, to_hub_layout
 
 WEIGHTS = weights_path("open-clip").parent
 

@@ -1,0 +1,1 @@
+"""Contrastive attention around a vision-language model."""

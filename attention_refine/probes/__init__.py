@@ -1,0 +1,1 @@
+"""Where a model meets the image, layer by layer: `python -m attention_refine.probes`."""

@@ -1,0 +1,1 @@
+"""How a vision-language model is loaded, looked into and asked."""

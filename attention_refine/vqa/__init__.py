@@ -1,0 +1,1 @@
+"""VQA benchmarks with their official metrics: `python -m attention_refine.vqa`."""

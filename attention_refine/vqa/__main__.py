@@ -1,0 +1,5 @@
+import sys
+
+from attention_refine.vqa.evaluate import main
+
+sys.exit(main())

@@ -1,0 +1,158 @@
+"""Names of backbones -> open_clip models with their weights, activation, transform and tokenizer."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from reward.backbone.checks import refuse_code, refuse_giants, refuse_pickles
+from reward.files.plain_json import read_object
+
+LOCAL_PREFIX = "local-dir:"
+HUB_PREFIX = "hf-hub:"
+
+
+class LoadedModel(NamedTuple):
+    """An open_clip model and what belongs to it."""
+
+    model: nn.Module
+    model_config: dict[str, Any]
+    preprocess_config: dict[str, Any]
+    tokenizer: Any
+
+
+def resolve_backbone(name: str, folder: Path) -> str:
+    """`local-dir:RELATIVE` -> the same name with a path relative to `folder` made absolute; other names unchanged."""
+    if not name.startswith(LOCAL_PREFIX):
+        return name
+    return LOCAL_PREFIX + str((folder / name[len(LOCAL_PREFIX) :]).resolve())
+
+
+def local_folder(name: str) -> Path | None:
+    """The folder of a `local-dir:` name, None for others."""
+    return Path(name[len(LOCAL_PREFIX) :]) if name.startswith(LOCAL_PREFIX) else None
+
+
+def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
+    """Load an open_clip model with its weights; never a randomly initialised one.
+
+    Args:
+        name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER (open_clip's own layout, safetensors only; a
+            text tower or tokenizer inside the folder is found there).
+        pretrained: pretrained tag or weights file, for a plain name.
+
+    Raises:
+        ValueError: an unknown name or tag, missing weights, or an activation that the weights were not trained with.
+    """
+    import open_clip
+
+    folder = local_folder(name)
+    if folder is not None:
+        return _load_local(name, folder)
+    if name.startswith(HUB_PREFIX):
+        refuse_code(open_clip.factory.get_model_config(name) or {}, None, name)
+        model = open_clip.create_model(name, require_pretrained=True)
+        return _loaded(model, open_clip.factory.get_model_config(name), open_clip.get_tokenizer(name))
+
+    model_config = open_clip.get_model_config(name.replace("/", "-"))
+    if model_config is None:
+        raise ValueError(
+            f"Unknown backbone {name!r}; expected an open_clip model (open_clip.list_models()), hf-hub:ORG/REPO or "
+            "local-dir:FOLDER"
+        )
+    if pretrained is None:
+        raise ValueError(
+            f"Expected pretrained weights for backbone {name!r} but got pretrained=None; choose one of "
+            f"{open_clip.list_pretrained_tags_by_model(name)}, or a weights file"
+        )
+    quick_gelu = needs_quick_gelu(name, pretrained)
+    model = open_clip.create_model(name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True)
+    if quick_gelu:
+        model_config["quick_gelu"] = True
+    return _loaded(model, model_config, open_clip.get_tokenizer(name))
+
+
+def _load_local(name: str, folder: Path) -> LoadedModel:
+    import open_clip
+
+    config = _read_local_config(folder)
+    refuse_pickles(folder)
+    refuse_code(config, folder, str(folder / "open_clip_config.json"))
+    try:
+        overrides = {"text_cfg": text} if (text := _local_text_config(folder)) else {}
+        refuse_giants(name, folder, config, overrides)
+        model = open_clip.create_model(name, require_pretrained=True, pretrained_text=False, **overrides)
+        return _loaded(model, config, _local_tokenizer(name, folder))
+    # what open_clip, transformers, torch and safetensors raise for a wrong configuration has no end
+    except Exception as error:
+        raise ValueError(f"Expected an open_clip model in {folder} but could not load it: {error}") from error
+
+
+def needs_quick_gelu(name: str, pretrained: str) -> bool:
+    """Whether QuickGELU must be forced on for these weights (OpenAI's were trained with it).
+
+    Raises:
+        ValueError: an unknown tag, or an architecture with QuickGELU for weights without it.
+    """
+    import open_clip
+
+    tag = open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained)
+    if not tag:
+        if Path(pretrained).is_file():
+            # a file does not say its activation: the architecture's name does
+            return False
+        raise ValueError(
+            f"Unknown pretrained tag {pretrained!r} for backbone {name!r}; expected one of "
+            f"{open_clip.list_pretrained_tags_by_model(name)}, or a weights file"
+        )
+    architecture = open_clip.get_model_config(name.replace("/", "-")).get("quick_gelu", False)
+    weights = tag.get("quick_gelu", False)
+    if architecture and not weights:
+        raise ValueError(
+            f"Backbone {name!r} computes with QuickGELU but the weights {pretrained!r} were trained without it; use "
+            f"{name.removesuffix('-quickgelu')!r}"
+        )
+    return weights and not architecture
+
+
+def _loaded(model: nn.Module, model_config: dict[str, Any], tokenizer: Any) -> LoadedModel:
+    return LoadedModel(model, model_config, dict(model.visual.preprocess_cfg), tokenizer)
+
+
+def _read_local_config(folder: Path) -> dict[str, Any]:
+    path = folder / "open_clip_config.json"
+    if not path.is_file():
+        raise ValueError(f"Expected a backbone folder with open_clip_config.json but there is none at {path}")
+    config = read_object(path)
+    if "model_cfg" not in config:
+        raise ValueError(f"Expected the key 'model_cfg' in {path} but it has {sorted(config)}")
+    model = config["model_cfg"]
+    if not isinstance(model, dict) or not isinstance(model.get("text_cfg"), dict):
+        raise ValueError(f"Expected model_cfg in {path} to be a mapping with a mapping text_cfg; fetch it again")
+    return model
+
+
+def _local_text_config(folder: Path) -> dict[str, Any] | None:
+    """The text tower's config with the path of a Hugging Face tower inside the folder made absolute."""
+    text = dict(_read_local_config(folder)["text_cfg"])
+    tower = text.get("hf_model_name")
+    if not tower or not (folder / tower).is_dir():
+        return None
+    return {**text, "hf_model_name": str(folder / tower), "hf_model_pretrained": False}
+
+
+def _local_tokenizer(name: str, folder: Path) -> Any:
+    import open_clip
+
+    text = _read_local_config(folder)["text_cfg"]
+    inside = text.get("hf_tokenizer_name")
+    # open_clip looks for tokenizer files only at the top of the folder
+    if inside and inside not in (".", "./") and (folder / inside).is_dir():
+        return open_clip.tokenizer.HFTokenizer(
+            str(folder / inside),
+            context_length=text.get("context_length", 77),
+            tokenizer_mode=text.get("tokenizer_mode"),
+            trust_remote_code=False,
+            **{key: value for key, value in (text.get("tokenizer_kwargs") or {}).items() if key != "trust_remote_code"},
+        )
+    return open_clip.get_tokenizer(name)

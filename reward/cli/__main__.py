@@ -1,0 +1,5 @@
+import sys
+
+from reward.cli.main import main
+
+sys.exit(main())

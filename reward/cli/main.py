@@ -1,0 +1,216 @@
+"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reward.cli.arguments import build_parser
+from reward.files.writing import is_full_disk
+from reward.scoring.inputs import NoPromptError, find_pictures, find_rows
+
+if TYPE_CHECKING:
+    from reward.hyperalign_reward import HyperAlignReward
+    from reward.parallel.processes import Processes
+
+__all__ = ["find_pictures", "main"]
+
+SOME_UNREADABLE = 1
+WRONG_INPUT = 2
+INTERRUPTED = 130
+TERMINATED = 143
+
+_GO_ON = {
+    "score": "What is scored is kept if there is an --output: run the same command again, it goes on from there.",
+    "train": "Finished epochs are kept: run the same command with --resume, it goes on from there.",
+}
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as an exception: what is being written is cleared away."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code.
+
+    0; 1 where pictures could not be read and all others have a score; 2 after a message about wrong input, a full disk
+    or a lost process; 130 after Ctrl-C; 143 after SIGTERM.
+    """
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    run = {"score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain}
+    name, go_on = f"hyperalign {arguments.command}", _GO_ON.get(arguments.command, "")
+    try:
+        with _sigterm_raised():
+            return run[arguments.command](arguments)
+    except NoPromptError as error:
+        parser.error(f"{arguments.command}: {error}")
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        if go_on and (is_full_disk(error) or isinstance(error, ConnectionError)):
+            print(go_on, file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted. {go_on}".rstrip(), file=sys.stderr)
+        return INTERRUPTED
+    except _Terminated:
+        print(f"\n{name}: stopped by SIGTERM. {go_on}".rstrip(), file=sys.stderr)
+        return TERMINATED
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Inside, SIGTERM is an exception; not among several processes: one that waits for another would not see it."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _Terminated
+
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from reward.scoring.parts import check_output
+
+    # before the work: a wrong suffix or a broken table should not cost an hour of scoring
+    if arguments.output is not None:
+        check_output(arguments.output)
+    rows = find_rows(arguments.paths, arguments.table, arguments.prompt)
+    total = sum(1 for _ in rows)
+    if not total:
+        raise ValueError("Expected at least one picture to score, the table has no rows.")
+    processes, device = _start(arguments.device)
+    if arguments.output is None:
+        if processes.count > 1:
+            raise ValueError("Expected --output FILE, which several processes can share; one process alone can print.")
+        return _print_scores(arguments, rows, device)
+
+    from reward.scoring.score import score_to_file
+
+    reward = _load(arguments.model, device, processes.is_main)
+    count, problems = score_to_file(
+        reward, rows, arguments.output, batch_size=arguments.batch_size, processes=processes, total=total,
+        progress=not arguments.quiet,
+    )  # fmt: skip
+    if not processes.is_main:
+        return 0
+    print(f"{count.scored} scores in {arguments.output}")
+    if not count.unreadable:
+        return 0
+    _list(problems, f"{count.unreadable} of {total} pictures have no score")
+    print("Mend them and run the same command again: only what lies near them is scored anew.", file=sys.stderr)
+    return SOME_UNREADABLE
+
+
+def _print_scores(arguments: argparse.Namespace, rows: Any, device: Any) -> int:
+    from reward.scoring.parts import csv_lines
+    from reward.scoring.score import score_parts, split_rows
+
+    reward = _load(arguments.model, device)
+    problems: list[str] = []
+    csv_lines([], sys.stdout)
+    for _, records in score_parts(reward, split_rows(rows, arguments.batch_size, ""), arguments.batch_size):
+        csv_lines((record for record in records if "score" in record), sys.stdout, header=False)
+        sys.stdout.flush()
+        problems += [record["error"] for record in records if "score" not in record]
+    if not problems:
+        return 0
+    _list(problems, f"{len(problems)} pictures have no score")
+    return SOME_UNREADABLE
+
+
+def _rank(arguments: argparse.Namespace) -> int:
+    rows = find_rows(arguments.paths, None, arguments.prompt)
+
+    from reward.scoring.score import score_parts, split_rows
+
+    reward = _load(arguments.model, _start(arguments.device)[1])
+    parts = split_rows(rows, arguments.batch_size, "")
+    records = [record for _, part in score_parts(reward, parts, arguments.batch_size) for record in part]
+    ranked = sorted((record for record in records if "score" in record), key=lambda record: -record["score"])
+    for place, record in enumerate(ranked, start=1):
+        print(f"{place:4d}  {record['score']:8.4f}  {record['path']}")
+    problems = [record["error"] for record in records if "score" not in record]
+    if not problems:
+        return 0
+    _list(problems, f"{len(problems)} of {len(records)} pictures have no score")
+    return SOME_UNREADABLE
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from reward.cli.train import run, training_config
+
+    backbone = arguments.backbone
+    if backbone is None and arguments.config is None:
+        backbone = f"local-dir:{_built_in('open-clip', 'neither --config nor --backbone')}"
+    config = training_config(arguments.config, arguments.set, backbone)
+    return run(arguments, config)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from reward.cli import evaluate
+
+    if arguments.config:
+        return evaluate.run_protocol(arguments)
+    reward, folder = _load_with_folder(arguments.model, _start(arguments.device)[1])
+    return evaluate.run_saved(arguments, reward, folder)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from reward.explanation.explain import draw, explain
+
+    reward = _load(arguments.model, _start(arguments.device)[1])
+    explanation = explain(reward, arguments.image, arguments.prompt)
+    print(explanation)
+    if arguments.output is not None:
+        draw(explanation, arguments.output)
+        print(f"\nPicture in {arguments.output}")
+    return 0
+
+
+def _start(device: str | None) -> "tuple[Processes, Any]":
+    """The processes that `accelerate launch` started, and this one's device: a GPU where there is one."""
+    from reward.parallel.processes import Processes
+
+    processes, own = Processes.start()
+    return processes, device or own
+
+
+def _load(model: str | None, device: Any, tell: bool = True) -> "HyperAlignReward":
+    return _load_with_folder(model, device, tell)[0]
+
+
+def _load_with_folder(model: str | None, device: Any, tell: bool = True) -> "tuple[HyperAlignReward, str]":
+    """The reward of a folder or hub id; None is the tiny world's, which knows coloured shapes and nothing else."""
+    from reward.hyperalign_reward import HyperAlignReward
+
+    if model is None:
+        model = str(_built_in("hyperalign", "no --model", tell))
+    return HyperAlignReward.from_pretrained(model, device=device), model
+
+
+def _built_in(name: str, given: str, tell: bool = True) -> Path:
+    # An entry script may name the built-in world; the import is here so that the library never needs it.
+    from tinyworld import weights_path
+
+    if tell:
+        print(f"hyperalign: {given} given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
+    return weights_path(name)
+
+
+def _list(problems: Any, title: str) -> None:
+    print(f"{title}:", file=sys.stderr)
+    for problem in problems:
+        print(f"  {problem}", file=sys.stderr)

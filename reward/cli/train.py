@@ -1,0 +1,71 @@
+"""`hyperalign train`: from its arguments to a trained model's folder, and what is printed of it."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reward.training.rated_data import load_rated, tell_bad
+from reward.training.recipe import TrainingConfig, load_training_config
+from reward.training.train import train
+
+
+def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
+    """Train as `reward.training.train.train` does; the main process prints what was measured."""
+    dataset = load_rated(arguments.dataset, arguments.data, arguments.columns, arguments.skip_bad)
+    is_main = os.environ.get("RANK", "0") == "0"
+    if is_main:
+        tell_bad(dataset)
+    metrics = train(
+        config, dataset, arguments.output,
+        cache_dir=arguments.cache or default_cache(), resume=arguments.resume, progress=not arguments.quiet,
+    )  # fmt: skip
+    if is_main:
+        print(_summary(metrics, dataset.name, arguments.output))
+    return 0
+
+
+def training_config(file: Path | None, changes: Sequence[str], backbone: str | None) -> TrainingConfig:
+    """The recipe of --config, changed by --set FIELD=VALUE (values as in YAML) and --backbone.
+
+    Raises:
+        ValueError, TypeError: an unknown field, a value that it cannot have.
+    """
+    overrides: dict[str, Any] = {}
+    for change in changes:
+        field, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"Expected --set FIELD=VALUE but got {change!r}")
+        overrides[field] = _yaml(value)
+    if backbone is not None:
+        overrides["model.backbone"] = backbone
+    return load_training_config(file, overrides)
+
+
+def default_cache() -> Path:
+    """Where features are kept unless told: below $XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hyperalign" / "features"
+
+
+def _yaml(value: str) -> Any:
+    from reward.files.plain_yaml import parse_plain_yaml
+
+    try:
+        return parse_plain_yaml(value)
+    except ValueError as error:
+        raise ValueError(f"Expected a YAML value after --set FIELD= but got {value!r}: {error}") from error
+
+
+def _summary(metrics: dict[str, Any], dataset: str, folder: Path) -> str:
+    lines = [f"{metrics['epochs']} epochs, kept: {metrics['best_epoch']} (validation SRCC {_n(metrics['val_srcc'])})"]
+    for name, found in (("model", metrics["test"]), *metrics["controls"].items()):
+        if found:
+            numbers = "  ".join(f"{title} {_n(found[key])}" for title, key in (("SRCC", "srcc"), ("PLCC", "plcc")))
+            lines.append(f"  test part of {dataset}, {name}: {numbers}")
+    lines.append(f"Model in {folder}. Score with it: hyperalign score PATH... --prompt TEXT --model {folder}")
+    return "\n".join(lines)
+
+
+def _n(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Protocols that test a score on prompts it never saw, and their report."""

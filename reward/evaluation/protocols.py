@@ -1,0 +1,289 @@
+"""The protocols: train and test within a data set, across data sets, over ablation rows; controls always beside.
+
+Every figure is of test pairs whose prompts were neither trained on nor used to stop. Intervals are over prompts: each
+draw takes prompts anew, in all splits at once, and averages the statistic over splits, so that a prompt which several
+splits test counts as one. They do not cover the luck of training.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reward.evaluation.result import SAMPLES, Evaluation
+from reward.model.head import HyperAlign
+from reward.statistics.correlations import bootstrap_by_prompt, correlations
+from reward.statistics.ridge import fit_ridge
+from reward.training.controls import CONTROLS, fit_control, load_controls
+from reward.training.pairs import FeaturePairs
+from reward.training.recipe import TrainingConfig
+from reward.training.train import train_head
+
+if TYPE_CHECKING:
+    from reward.backbone.towers import Backbone
+    from reward.datasets import AlignmentDataset
+    from reward.hyperalign_reward import HyperAlignReward
+
+__all__ = [
+    "RatedFeatures",
+    "ablation",
+    "bootstrap_by_prompt",
+    "correlations",
+    "cross_database",
+    "evaluate_saved",
+    "single_database",
+]
+
+SEEDS = tuple(range(10))
+SHUFFLED = "shuffled prompts"
+RIDGES = {"ridge, image": "image", "ridge, additive": "additive", "ridge, additive + cosine": "cosine"}
+
+
+@dataclass(frozen=True)
+class RatedFeatures:
+    """A data set as the protocols see it: un-normalised features (N, D) each, prompts, raw human scores (N,)."""
+
+    name: str
+    image: Tensor
+    text: Tensor
+    prompts: tuple[str, ...]
+    scores: np.ndarray
+
+    @classmethod
+    def of(
+        cls, dataset: "AlignmentDataset", backbone: "Backbone", cache_dir: str | PathLike | None, progress: bool = True
+    ) -> "RatedFeatures":
+        """Those of a data set on disk, from `reward.training.feature_cache`."""
+        from reward.training.feature_cache import backbone_features
+
+        image, text = backbone_features(backbone, dataset.images, dataset.prompts, cache_dir, progress=progress)
+        return cls(dataset.name, image, text, tuple(dataset.prompts), np.asarray(dataset.scores, dtype=float))
+
+
+def single_database(
+    data: RatedFeatures,
+    configs: Mapping[str, TrainingConfig],
+    *,
+    seeds: Sequence[int] = SEEDS,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """Train and test on one data set, a split by prompt for each seed (which is the seed of the training too).
+
+    Args:
+        configs: name of a row -> its config; the twins are those of the last one. Their `fine_tune` must be off.
+        samples: draws of the bootstrap.
+
+    Returns:
+        the rows, the twins, the ridges and the last row with shuffled prompts; gaps of the last row over each.
+
+    Example:
+        >>> config = load_training_config("configs/hyperalign_entail_two_sided.yaml")
+        >>> evaluation = single_database(RatedFeatures.of(dataset, backbone, "cache"), {"full": config})
+    """
+    found = Evaluation("single-database", data.name, data.name)
+    _run(found, configs, seeds, data, None, progress)
+    return found.summarise(_gaps_of_last(found, configs), samples)
+
+
+def ablation(
+    data: RatedFeatures,
+    configs: Mapping[str, TrainingConfig],
+    *,
+    seeds: Sequence[int] = SEEDS,
+    controls: bool = True,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """`single_database` over ablation rows, with the gap of each row over the one before it.
+
+    Args:
+        controls: False leaves twins, ridges and shuffled prompts out, for a sweep whose controls are known.
+    """
+    found = Evaluation("ablation", data.name, data.name)
+    _run(found, configs, seeds, data, None, progress, controls)
+    names = list(configs)
+    steps = list(zip(names[1:], names[:-1], strict=True))
+    return found.summarise([*steps, *(g for g in _gaps_of_last(found, configs) if g not in steps)], samples)
+
+
+def cross_database(
+    train_data: RatedFeatures,
+    test_data: RatedFeatures,
+    configs: Mapping[str, TrainingConfig],
+    *,
+    seeds: Sequence[int] = SEEDS,
+    samples: int = SAMPLES,
+    progress: bool = True,
+) -> Evaluation:
+    """Train on one data set (a validation part of it apart), test on all pairs of another whose prompts it lacks."""
+    found = Evaluation("cross-database", train_data.name, test_data.name)
+    _run(found, configs, seeds, train_data, test_data, progress)
+    return found.summarise(_gaps_of_last(found, configs), samples)
+
+
+def evaluate_saved(
+    reward: "HyperAlignReward",
+    folder: str | PathLike,
+    data: RatedFeatures,
+    *,
+    samples: int = SAMPLES,
+) -> Evaluation:
+    """Test a model that `train` saved, on the pairs whose prompts it was neither trained nor stopped by.
+
+    Args:
+        reward: loaded from `folder`; its backbone made `data`.
+        folder: with split.json and controls/; without them every pair is tested and a note says so.
+
+    Raises:
+        ValueError: no such pair.
+    """
+    from reward.datasets import prompt_key
+    from reward.training.train import CONTROLS_NAME, SPLIT_NAME
+
+    folder = Path(folder)
+    found = Evaluation("saved-model", "unknown", data.name)
+    keys = [prompt_key(prompt) for prompt in data.prompts]
+    rows = np.arange(len(keys))
+    if (folder / SPLIT_NAME).is_file():
+        about = json.loads((folder / SPLIT_NAME).read_text(encoding="utf-8"))
+        found.trained_on = about["dataset"]
+        seen = {prompt_key(p) for part in ("train", "val") for p in about["prompts"][part]}
+        rows = np.flatnonzero([key not in seen for key in keys])
+        if not len(rows):
+            raise ValueError(f"Expected pairs of {data.name} with prompts that the model was not trained on, got none")
+        found.notes.append(f"{len(rows)} of {len(keys)} pairs have prompts it was not trained on: only these")
+    else:
+        found.notes.append(f"There is no {SPLIT_NAME} beside the model: prompts may have been trained on")
+    image, text, shown = data.image[rows], data.text[rows], [keys[i] for i in rows]
+    models = {"model": reward.head, **load_controls(reward.config, folder / CONTROLS_NAME)}
+    if missing := [name for name in CONTROLS if name not in models]:
+        found.notes.append(
+            f"No twins were trained with this model ({', '.join(missing)}): train it with controls: true, or read "
+            "its figures with care"
+        )
+    with torch.no_grad():
+        scores = {name: _numpy(model(image, text).score) for name, model in models.items()}
+        found.controls = {*models, SHUFFLED} - {"model"}
+        scores[SHUFFLED] = _numpy(reward.head(image, text[_others_prompts(shown, seed=0)]).score)
+    found.add(0, shown, data.scores[rows], scores)
+    return found.summarise([("model", name) for name in scores if name != "model"], samples)
+
+
+def _run(
+    found: Evaluation,
+    configs: Mapping[str, TrainingConfig],
+    seeds: Sequence[int],
+    data: RatedFeatures,
+    other: RatedFeatures | None,
+    progress: bool,
+    controls: bool = True,
+) -> None:
+    from tqdm import tqdm
+
+    from reward.datasets import ScoreScale, prompt_key, split_by_prompt
+
+    _check_configs(configs)
+    keys = [prompt_key(prompt) for prompt in data.prompts]
+    fits = len(configs) + (len(CONTROLS) if controls else 0)
+    steps = tqdm(total=len(seeds) * fits, desc=found.protocol, disable=not progress)
+    for seed in seeds:
+        first = next(iter(configs.values()))
+        share = first.test_share if other is None else 0.0
+        split = split_by_prompt(data.prompts, seed=seed, test_share=share, val_share=first.val_share)
+        units = ScoreScale.fit(data.scores[split.train]).to_unit(data.scores)
+        tested = _tested(data, keys, split.test) if other is None else _unseen(other, set(keys))
+        image, text, prompts, human = tested
+        predicted: dict[str, np.ndarray] = {}
+        for name, config in configs.items():
+            model = dataclasses.replace(config.model, embed_dim=data.image.shape[1])
+            config = dataclasses.replace(config, model=model, seed=seed, split_seed=seed)
+            train, val = (_pairs(data, model, rows, units) for rows in (split.train, split.val))
+            head, _ = train_head(config, train, val, progress=False)
+            predicted[name] = _predicted(head, image, text)
+            steps.update()
+        last = list(configs)[-1]
+        for control in CONTROLS if controls else ():
+            predicted[_twin(control, last)] = _predicted(
+                fit_control(control, config, train, val, progress=False), image, text
+            )
+            steps.update()
+        if controls:
+            predicted[_twin(SHUFFLED, last)] = _predicted(head, image, text[_others_prompts(prompts, seed)])
+        for name, terms in RIDGES.items() if controls else ():
+            numbers = [[_numpy(data.image[r]), _numpy(data.text[r]), units[r]] for r in (split.train, split.val)]
+            predicted[name] = fit_ridge(terms, *numbers[0], tuple(numbers[1])).predict(_numpy(image), _numpy(text))
+        found.controls = set(predicted) - set(configs)
+        found.add(seed, prompts, human, predicted)
+    steps.close()
+    if other is not None:
+        dropped = len(other.scores) - len(found.pairs["human"]) // len(seeds)
+        found.notes.append(f"{dropped} of {len(other.scores)} test pairs left out: {data.name} has their prompts too")
+
+
+def _check_configs(configs: Mapping[str, TrainingConfig]) -> None:
+    if not configs:
+        raise ValueError("Expected at least one config to evaluate but got none")
+    shares = {(config.test_share, config.val_share) for config in configs.values()}
+    if len(shares) > 1:
+        raise ValueError(f"Expected equal test_share and val_share in all rows, which share splits, but got {shares}")
+    for name, config in configs.items():
+        if config.fine_tune:
+            raise ValueError(
+                f"Expected a frozen backbone in row {name!r}: the protocols run on cached features. Train it with "
+                "reward.training.train.train and evaluate the saved model"
+            )
+
+
+def _tested(data: RatedFeatures, keys: list[str], rows: np.ndarray) -> tuple[Tensor, Tensor, list[str], np.ndarray]:
+    return data.image[rows], data.text[rows], [keys[i] for i in rows], data.scores[rows]
+
+
+def _unseen(other: RatedFeatures, trained: set[str]) -> tuple[Tensor, Tensor, list[str], np.ndarray]:
+    from reward.datasets import prompt_key
+
+    keys = [prompt_key(prompt) for prompt in other.prompts]
+    rows = np.flatnonzero([key not in trained for key in keys])
+    if not len(rows):
+        raise ValueError(f"Expected prompts in {other.name} that were not trained on but there are none")
+    return _tested(other, keys, rows)
+
+
+def _pairs(data: RatedFeatures, model, rows: np.ndarray, units: np.ndarray) -> FeaturePairs:
+    scores = torch.from_numpy(units[rows]).float()
+    return FeaturePairs(HyperAlign(model), data.image[rows], data.text[rows], scores, data.name)
+
+
+def _predicted(head: nn.Module, image: Tensor, text: Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return _numpy(head(image, text).score)
+
+
+def _others_prompts(prompts: Sequence[str], seed: int) -> np.ndarray:
+    """For each row a row with another prompt: prompts are put on a ring in random order, each gets its neighbour's."""
+    names, groups = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
+    ring = np.random.default_rng(seed).permutation(len(names))
+    neighbour = np.empty(len(names), dtype=int)
+    neighbour[ring] = np.roll(ring, 1)
+    first_row = np.array([np.flatnonzero(groups == g)[0] for g in range(len(names))])
+    return first_row[neighbour[groups]]
+
+
+def _gaps_of_last(found: Evaluation, configs: Mapping[str, TrainingConfig]) -> list[tuple[str, str]]:
+    last = list(configs)[-1]
+    return [(last, name) for name in found.predictions if name in found.controls]
+
+
+def _twin(control: str, row: str) -> str:
+    return f"{row}: {control}"
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Any picture -> tensors: decoding, checks, resizing, normalisation."""

@@ -1,0 +1,157 @@
+"""Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
+
+import functools
+import os
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+# Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# 8K, 7680 x 4320, is the largest that is usual; a hundred bytes may unpack to as much.
+MOST_PIXELS = 2**25
+# A resize holds weights for every row and column of its input; JPEG's own limit.
+MOST_A_SIDE = 65535
+
+_FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+# composited at a time: what a processor's cache holds
+_BAND_PIXELS = 2**16
+
+
+def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
+    """One path, PIL image or numpy array (HW or HWC) -> float (3,H,W).
+
+    Transparency is composited on white, EXIF rotation applied, 16-bit scaled by 65535, greyscale repeated.
+
+    Args:
+        keep_bytes: an opaque 8-bit image stays uint8, its values 0..255: a quarter of the memory and fast to resize.
+
+    Raises:
+        TypeError: anything else.
+        ValueError: an unreadable file, one in none of `FORMATS`, a decompression bomb (more pixels than
+            `MOST_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
+    """
+    if isinstance(image, (str, PathLike)):
+        return _read_file(fspath(image), keep_bytes)
+    if isinstance(image, Image.Image):
+        return _from_pil(ImageOps.exif_transpose(image), keep_bytes)
+    if isinstance(image, np.ndarray):
+        return _from_numpy(image, keep_bytes)
+    raise TypeError(
+        "Expected a tensor, PIL image, path, numpy array or a list of these as images but got "
+        f"{type(image).__module__}.{type(image).__qualname__}"
+    )
+
+
+def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
+    """BHWC -> float (B,3,H,W), or uint8 as in `read_image`."""
+    if len(images) == 0:
+        raise ValueError(f"Expected at least one image but got an empty batch of shape {images.shape}")
+    return torch.stack([_from_numpy(image, keep_bytes) for image in images])
+
+
+def _read_file(path: str, keep_bytes: bool) -> Tensor:
+    if not os.path.lexists(path):
+        raise ValueError(f"Expected an image file but there is none at {path}")
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            if not _is_bomb(image):
+                image.load()
+                # some formats tell their true size only now
+                if not _is_bomb(image):
+                    ImageOps.exif_transpose(image, in_place=True)
+                    return _from_pil(image, keep_bytes)
+    except Image.DecompressionBombError:
+        pass
+    # PIL reports damaged files as almost anything, by format: OSError, SyntaxError, struct.error, KeyError, ...
+    except Exception as error:
+        raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
+    raise ValueError(
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {path} is larger (a "
+        "possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
+    )
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of PIL reads."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _is_bomb(image: Image.Image) -> bool:
+    return max(image.size) > MOST_A_SIDE or image.width * image.height > _most_pixels()
+
+
+def _most_pixels() -> int:
+    # PIL itself only warns, up to twice its own limit
+    return min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
+
+
+def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_numpy(_wide_array(image), keep_bytes)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return _composited(image)
+    return _from_numpy(np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB")), keep_bytes)
+
+
+def _composited(image: Image.Image) -> Tensor:
+    """A transparent image on white, float (3,H,W); in bands, for whole it would be held six times over in floats."""
+    pixels = np.asarray(image.convert("RGBA"))
+    whole = torch.from_numpy(np.empty((3, image.height, image.width), dtype=np.float32))
+    rows = max(1, _BAND_PIXELS // max(1, image.width))
+    for top in range(0, image.height, rows):
+        whole[:, top : top + rows] = _from_numpy(pixels[top : top + rows], keep_bytes=False)
+    return whole
+
+
+def _wide_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a 16-bit, 32-bit or float greyscale image."""
+    array = np.asarray(image)
+    if image.mode == "F":
+        return array
+    # PIL opens some 16-bit files in 32-bit mode "I"
+    if array.size and (array.min() < 0 or array.max() > 65535):
+        raise ValueError(
+            f"Expected 16-bit values 0..65535 in a mode {image.mode} image but got {array.min()}..{array.max()}; "
+            "scale it to 16 bits first"
+        )
+    return array.astype(np.uint16)
+
+
+def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
+        hint = ""
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            hint = "; this looks channels-first: pass a tensor, or array.transpose(1, 2, 0)"
+        raise ValueError(
+            f"Expected a numpy image of shape (H,W), (H,W,1), (H,W,3) or (H,W,4) but got {array.shape}{hint}"
+        )
+    if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
+        return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)
+    if array.dtype.name in _FULL_SCALE:
+        # channels first at once: a copy of a large picture less
+        planes = np.empty((array.shape[-1], *array.shape[:2]), dtype=np.float32)
+        for plane, values in zip(planes, array.transpose(2, 0, 1), strict=True):
+            np.divide(values, _FULL_SCALE[array.dtype.name], out=plane, dtype=np.float32)
+        pixels = torch.from_numpy(planes).permute(1, 2, 0)
+    elif np.issubdtype(array.dtype, np.floating):
+        wide = np.float64 if array.dtype == np.float64 else np.float32
+        pixels = torch.from_numpy(np.array(array, dtype=wide))
+    else:
+        raise TypeError(
+            f"Expected a numpy image of dtype uint8, uint16 or float (in [0, 1]) but got {array.dtype}; convert with "
+            "array.astype(np.uint8) if it holds 0..255"
+        )
+    pixels = pixels.permute(2, 0, 1)
+    if pixels.shape[0] == 4:
+        colour, alpha = pixels[:3], pixels[3:]
+        return colour * alpha + (1 - alpha)
+    return pixels.expand(3, -1, -1).contiguous()

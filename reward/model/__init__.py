@@ -1,0 +1,1 @@
+"""The HyperAlign model: geometry, adapter, modulation, losses, config, and how it is saved."""

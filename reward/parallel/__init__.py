@@ -1,0 +1,1 @@
+"""Work shared out: several processes, background threads."""

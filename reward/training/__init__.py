@@ -1,0 +1,1 @@
+"""From human scores to a trained model: features, fit loop, recipe, controls."""

@@ -1,0 +1,122 @@
+"""Where a fit gets the features of a pair from: a table of them, or the pictures and a backbone that trains too."""
+
+import contextlib
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike, fspath
+
+import torch
+from torch import Tensor
+
+from reward.backbone.towers import Backbone
+from reward.images.preprocess import to_tensors
+from reward.model.head import HyperAlign
+
+_READERS = 4
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class FeaturePairs:
+    """Un-normalised backbone features (N, D), (N, D) and human scores (N,) in [0, 1], checked against a head.
+
+    Args:
+        head: whose width, device and dtype they get.
+        name: of the part, for messages.
+
+    Raises:
+        ValueError: shapes that do not fit, scores outside [0, 1], non-finite values, no pair.
+    """
+
+    backbone = None
+    # rows of a forward pass without gradients
+    chunk = 8192
+
+    def __init__(self, head: HyperAlign, image_features: Tensor, text_features: Tensor, scores: Tensor, name: str):
+        self.image, self.text, self.scores = _checked(head, image_features, text_features, scores, name)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(image, text) features of (B,) rows, each (B, D)."""
+        return self.image[rows], self.text[rows]
+
+    def fingerprint(self) -> str:
+        """Changes with any value."""
+        digest = hashlib.sha256()
+        for values in (self.image, self.text, self.scores):
+            digest.update(values.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class ImagePairs:
+    """Pictures and prompts (N each) with scores (N,), encoded anew at every step by a backbone that trains too.
+
+    Args:
+        backbone: unfrozen by the caller.
+        mixed_precision: of the image tower's forward pass: no, bf16, fp16.
+        chunk: rows of a forward pass without gradients.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        images: Sequence[str | PathLike],
+        prompts: Sequence[str],
+        scores: Tensor,
+        mixed_precision: str = "no",
+        chunk: int = 32,
+    ):
+        if not len(images) == len(prompts) == len(scores):
+            raise ValueError(
+                f"Expected as many images as prompts and scores but got {len(images)}, {len(prompts)} and {len(scores)}"
+            )
+        self.backbone, self.images, self.prompts = backbone, list(images), list(prompts)
+        self.scores = scores.to(backbone.device)
+        self.dtype = _DTYPES.get(mixed_precision)
+        self.chunk = chunk
+        self._readers = ThreadPoolExecutor(_READERS)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(image, text) features of (B,) rows, each (B, D); with gradients to the backbone where they are enabled."""
+        indices = rows.tolist()
+        pictures = list(self._readers.map(lambda i: to_tensors(self.images[i], keep_bytes=True)[0], indices))
+        device = self.backbone.device
+        if not torch.is_grad_enabled():
+            # its cache of prompts holds features of the weights before the last step
+            self.backbone.clear_cache()
+        with torch.autocast(device.type, self.dtype) if self.dtype else contextlib.nullcontext():
+            image = self.backbone.encode_images([picture.to(device) for picture in pictures])
+        return image, self.backbone.encode_prompts([self.prompts[i] for i in indices])
+
+    def fingerprint(self) -> str:
+        """Changes with any path, prompt or score."""
+        digest = hashlib.sha256(self.scores.cpu().numpy().tobytes())
+        for image, prompt in zip(self.images, self.prompts, strict=True):
+            digest.update(f"{fspath(image)}\0{prompt}\0".encode())
+        return digest.hexdigest()
+
+
+def _checked(head: HyperAlign, image: Tensor, text: Tensor, scores: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    image, text, scores = (x.detach().to(head.image_norm) for x in (image, text, scores))
+    head.check_features(image, text)
+    if image.ndim != 2 or text.ndim != 2 or not len(image) == len(text) == len(scores) or scores.ndim != 1:
+        raise ValueError(
+            f"Expected {name} features (N, D), (N, D) and scores (N,) but got {tuple(image.shape)}, "
+            f"{tuple(text.shape)} and {tuple(scores.shape)}"
+        )
+    if len(scores) == 0:
+        raise ValueError(f"Expected at least one {name} pair but got none")
+    for part, values in (("image features", image), ("text features", text), ("scores", scores)):
+        if not torch.isfinite(values).all():
+            raise ValueError(f"Expected finite {name} {part} but got NaN or Inf")
+    if scores.min() < 0 or scores.max() > 1:
+        raise ValueError(
+            f"Expected {name} scores in [0, 1] but got [{scores.min():.4g}, {scores.max():.4g}]; rescale them, for "
+            "example (score - low) / (high - low)"
+        )
+    return image, text, scores

@@ -1,0 +1,69 @@
+"""The human scores that `hyperalign train` and `evaluate` are given, with or without what cannot be used."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reward.datasets import AlignmentDataset, load_dataset
+from reward.images.preprocess import to_tensors
+from reward.parallel.read_ahead import read_ahead
+from reward.training.feature_cache import UnreadablePictures
+
+_SHOWN = 10
+
+
+def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) -> AlignmentDataset:
+    """A data set; with `skip_bad` without the rows that cannot be used and the pictures that cannot be decoded.
+
+    Args:
+        columns: ROLE=NAME of a table's columns.
+
+    Raises:
+        ValueError: as `load_dataset`; a word in `columns` without `=`.
+    """
+    dataset = load_dataset(name, path, skip_bad=skip_bad, columns=_named(columns))
+    if not skip_bad:
+        return dataset
+    problems = _unreadable(dataset.images)
+    if problems:
+        if len(problems) == len(dataset):
+            raise UnreadablePictures(list(problems), list(problems.values()))
+        kept = dataset.subset(np.array([row not in problems for row in range(len(dataset))]))
+        dataset = AlignmentDataset(
+            kept.name, kept.images, kept.prompts, kept.scores, (*dataset.bad, *problems.values())
+        )
+    return dataset
+
+
+def tell_bad(dataset: AlignmentDataset) -> None:
+    """Say on standard error what was left out."""
+    if not dataset.bad:
+        return
+    print(f"left out {len(dataset.bad)} of {len(dataset.bad) + len(dataset)} pairs:", file=sys.stderr)
+    for line in dataset.bad[:_SHOWN]:
+        print(f"  {line}", file=sys.stderr)
+    if len(dataset.bad) > _SHOWN:
+        print(f"  and {len(dataset.bad) - _SHOWN} more", file=sys.stderr)
+
+
+def _unreadable(images: Sequence[Path]) -> dict[int, str]:
+    """Row -> why its picture cannot be decoded. Before the work: every process leaves out the same ones then."""
+
+    def problem(image: Path) -> str:
+        try:
+            to_tensors(image, keep_bytes=True)
+        # whatever a decoder does with a damaged file
+        except Exception as error:
+            return str(error) if isinstance(error, ValueError) else f"{image}: {type(error).__name__}: {error}"
+        return ""
+
+    return {row: found for row, (_, found) in enumerate(read_ahead(images, problem)) if found}
+
+
+def _named(columns: Sequence[str]) -> dict[str, str]:
+    for word in columns:
+        if "=" not in word:
+            raise ValueError(f"Expected --columns as ROLE=NAME, for example score=mos, but got {word!r}")
+    return dict(word.split("=", 1) for word in columns)

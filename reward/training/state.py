@@ -1,0 +1,67 @@
+"""The state of a fit after an epoch, in one safetensors file: weights, optimiser, best weights, random state."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from reward.files.digests import state_digest
+from reward.files.writing import write_whole
+
+
+def write_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    """Write tensors and JSON values as one file, whole or not at all."""
+    # clones: safetensors refuses tensors that share memory, as tied weights do
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(values)
+    metadata = {"values": text, "digest": state_digest(text, plain)}
+    write_whole(path, lambda temporary: save_file(plain, temporary, metadata=metadata))
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_state` wrote.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+        # states of version 0.1.0 have none
+        if "digest" in metadata and state_digest(metadata["values"], tensors) != metadata["digest"]:
+            raise KeyError("the contents are not what was written, their digest is another")
+        return tensors, json.loads(metadata["values"])
+    except (SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Expected the state of a training run at {path} but could not read it: {error}; delete it to start anew"
+        ) from error
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """AdamW's moments and step counts, named by the parameter's place."""
+    state = optimizer.state_dict()["state"]
+    return {f"{place}.{name}": value for place, values in state.items() for name, value in values.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` took; the groups stay as they are."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        place, _, key = name.partition(".")
+        state.setdefault(int(place), {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def refuse_other_run(kept: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise ValueError unless both runs' settings are equal, naming those that are not."""
+    differing = [f"{name} (was {kept.get(name)!r}, is {now.get(name)!r})" for name in sorted(kept.keys() | now.keys())
+                 if kept.get(name) != now.get(name)]  # fmt: skip
+    if differing:
+        raise ValueError(
+            f"Expected the settings and data of the run that {path} is the state of, but these differ: "
+            f"{'; '.join(differing)}. Use the old ones, or train anew without resume"
+        )

@@ -1,0 +1,328 @@
+"""Train HyperAlign on human scores: a head on given features, or a whole run from a data set to a model folder."""
+
+import csv
+import dataclasses
+import json
+import math
+import time
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from reward.files.writing import remove_scratch, write_text, write_whole
+from reward.model.config import Entailment
+from reward.model.head import HyperAlign
+from reward.model.losses import Objective
+from reward.parallel.processes import Processes
+from reward.training.fit_loop import all_features, fit, predict, spearman
+from reward.training.pairs import FeaturePairs, ImagePairs
+from reward.training.recipe import TrainingConfig, write_training_config
+
+if TYPE_CHECKING:
+    from reward.datasets import AlignmentDataset
+
+__all__ = ["fit_head", "spearman", "train", "train_head"]
+
+Pairs = tuple[Tensor, Tensor, Tensor]
+
+STATE_NAME = "training_state.safetensors"
+CONFIG_NAME = "training.yaml"
+SPLIT_NAME = "split.json"
+METRICS_NAME = "metrics.json"
+CONTROLS_NAME = "controls"
+_FROM_CONFIG = "from config"
+
+
+def fit_head(
+    model: HyperAlign,
+    image_features: Tensor,
+    text_features: Tensor,
+    scores: Tensor,
+    *,
+    epochs: int = 20,
+    batch_size: int = 256,
+    lr: float = 1e-3,
+    weight_decay: float = 1e-2,
+    lambda_rank: float | None = None,
+    lambda_ent: float | None = None,
+    entailment: Entailment | None | str = _FROM_CONFIG,
+    val: Pairs | None = None,
+    patience: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, list[float]]:
+    """Minimise regression + lambda_rank * ranking + lambda_ent * entailment with AdamW and a cosine schedule.
+
+    Mean norms and the standardisation of Z are set from the training features first. With `val`, the weights of the
+    epoch with the smallest validation regression loss are kept; with `patience` too, those of the highest validation
+    SRCC.
+
+    Args:
+        model: the head, trained in place.
+        image_features, text_features: un-normalised backbone features of pairs, (N, D).
+        scores: human scores in [0, 1], (N,).
+        lambda_rank, lambda_ent, entailment: by default as in `model.config`.
+        val: (image_features, text_features, scores) of held-out pairs.
+        patience: stop after that many epochs without a higher SRCC on `val`.
+        seed: of the shuffling; two runs from equal weights are equal.
+        progress: show a bar.
+
+    Returns:
+        history, one value an epoch: loss, regression, ranking, entailment, saturated_share, std_text_radius, and with
+        `val` also val_regression and val_srcc.
+
+    Raises:
+        ValueError: shapes that do not fit, scores outside [0, 1], non-finite input or loss, `patience` without `val`.
+
+    Example:
+        >>> history = fit_head(HyperAlign(HyperAlignConfig(embed_dim=8)), image, text, scores, epochs=3)
+        >>> len(history["loss"])
+        3
+    """
+    own = model.config
+    objective = Objective(
+        own.lambda_rank if lambda_rank is None else lambda_rank,
+        own.lambda_ent if lambda_ent is None else lambda_ent,
+        own.entailment if entailment == _FROM_CONFIG else entailment,
+        own.contraction,
+    )
+    train = FeaturePairs(model, image_features, text_features, scores, "training")
+    held_out = None if val is None else FeaturePairs(model, *val, "validation")
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"Expected epochs and batch_size of at least 1 but got {epochs} and {batch_size}")
+    if patience is not None and val is None:
+        raise ValueError(f"Expected val with patience={patience}: without validation pairs nothing says when to stop")
+    config = TrainingConfig(
+        seed=seed,
+        epochs=epochs,
+        batch_size=batch_size,
+        lr_head=lr,
+        lr_adapter=lr,
+        lr_scales=lr,
+        weight_decay=weight_decay,
+        patience=patience or 0,
+    )
+    model.calibrate(train.image, train.text)
+    select = "regression" if patience is None else "srcc"
+    return fit(
+        model, train, held_out, objective, config, select=select, watch=_radius_watch(model, train), progress=progress
+    )
+
+
+def train_head(
+    config: TrainingConfig,
+    train: FeaturePairs | ImagePairs,
+    val: FeaturePairs | ImagePairs,
+    *,
+    processes: Processes | None = None,
+    state_path: Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> tuple[HyperAlign, dict[str, list[float]]]:
+    """A new head (for `ImagePairs` the backbone too) trained as `config` says; `config.keep_epoch` says what is kept.
+
+    Args:
+        config: `config.model.embed_dim` is the features' width.
+        train, val: never the test pairs.
+        processes, state_path, resume, progress: as in `reward.training.fit_loop.fit`.
+
+    Returns:
+        (head, history).
+    """
+    head = new_head(config).to(train.scores.device)
+    is_table = isinstance(train, FeaturePairs)
+    head.calibrate(*((train.image, train.text) if is_table else all_features(train, processes)))
+    watch = _radius_watch(head, train) if is_table else None
+    history = fit(
+        head, train, val, Objective.of(config.model), config,
+        processes=processes, watch=watch, state_path=state_path, resume=resume, progress=progress,
+    )  # fmt: skip
+    return head, history
+
+
+def new_head(config: TrainingConfig) -> HyperAlign:
+    """An untrained head whose start values depend on `config.seed` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        return HyperAlign(config.model)
+
+
+def train(
+    config: TrainingConfig,
+    dataset: "AlignmentDataset",
+    output_dir: str | PathLike,
+    *,
+    cache_dir: str | PathLike | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Split a data set by prompt, train on its first part, stop by its second, measure on its third; save the model.
+
+    Writes into `output_dir` what `HyperAlignReward.from_pretrained` reads, and training.yaml, split.json (the prompts
+    of each part, the score's range), history.csv, metrics.json and controls/ (the twins' weights). Several processes,
+    started by `accelerate launch`, share the batches and end with the same weights as one, up to rounding.
+
+    Args:
+        dataset: human scores in any range; scaled to [0, 1] by the training part's range.
+        cache_dir: where features of the frozen backbone are kept; None: nowhere.
+        resume: go on with a run that was interrupted.
+
+    Returns:
+        what metrics.json holds: epochs, best_epoch, val_srcc, test (see `correlations`), controls (the same for each
+        twin), seconds.
+
+    Raises:
+        FileExistsError: `output_dir` holds a model, or without `resume` the state of a run.
+        ValueError: too few prompts, scores that are not finite, a loss that is not; another run's state.
+    """
+    from reward.backbone.loading import resolve_backbone
+    from reward.backbone.towers import Backbone
+    from reward.hyperalign_reward import HyperAlignReward
+
+    start = time.monotonic()
+    folder = Path(output_dir)
+    if resume and (folder / METRICS_NAME).is_file():
+        (folder / STATE_NAME).unlink(missing_ok=True)
+        return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+    _refuse_occupied(folder, resume)
+    processes, device = Processes.start()
+    progress = progress and processes.is_main
+
+    backbone = Backbone(resolve_backbone(config.model.backbone, Path.cwd()), config.model.pretrained).to(device)
+    model = dataclasses.replace(config.model, embed_dim=backbone.embed_dim, backbone=backbone.name)
+    config = dataclasses.replace(config, model=model)
+    parts, about = _divided(config, dataset)
+    pairs = _encoded(config, backbone, dataset, parts, about["score_range"], cache_dir, processes, progress)
+    processes.wait()  # all have seen that the folder was free
+    if processes.is_main:
+        remove_scratch(folder)
+        write_training_config(config, folder / CONFIG_NAME)
+        write_text(folder / SPLIT_NAME, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+    head, history = train_head(
+        config, pairs["train"], pairs["val"],
+        processes=processes, state_path=folder / STATE_NAME, resume=resume, progress=progress,
+    )  # fmt: skip
+    epochs = range(len(history["val_srcc"]))
+    kept = epochs[-1] if config.keep_epoch == "last" else max(epochs, key=lambda i: _best_key(history, i))
+    metrics = {
+        "epochs": len(history["loss"]),
+        "best_epoch": kept + 1,
+        "val_srcc": history["val_srcc"][kept],
+        "test": _measured(head, pairs["test"], dataset, parts["test"], processes),
+        "controls": {},
+    }
+    if config.controls and not config.fine_tune and processes.is_main:
+        from reward.training.controls import CONTROLS, fit_control, save_control
+
+        for name in CONTROLS:
+            twin = fit_control(name, config, pairs["train"], pairs["val"], progress=progress)
+            save_control(name, twin, folder / CONTROLS_NAME)
+            metrics["controls"][name] = _measured(twin, pairs["test"], dataset, parts["test"], Processes())
+    if processes.is_main:
+        _write_history(history, folder / "history.csv")
+        HyperAlignReward(model, head, backbone).save_pretrained(folder)
+        metrics["seconds"] = round(time.monotonic() - start, 2)
+        write_text(folder / METRICS_NAME, json.dumps(_json_values(metrics), indent=2, allow_nan=False) + "\n")
+        (folder / STATE_NAME).unlink(missing_ok=True)
+    processes.wait()
+    return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+
+
+def _refuse_occupied(folder: Path, resume: bool) -> None:
+    # A run that was killed while it saved its model has both, model and state.
+    unfinished = resume and (folder / STATE_NAME).exists()
+    if (folder / METRICS_NAME).exists() or ((folder / "config.json").exists() and not unfinished):
+        raise FileExistsError(f"Expected a new output folder but {folder} holds a model; name another, or move it")
+    if (folder / STATE_NAME).exists() and not resume:
+        raise FileExistsError(
+            f"Expected a new output folder but {folder} holds a run that was interrupted; go on with it (resume, "
+            "--resume), name another, or delete it"
+        )
+
+
+def _divided(config: TrainingConfig, dataset: "AlignmentDataset") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Rows of each part; and what split.json tells of them."""
+    from reward.datasets import ScoreScale, split_by_prompt
+
+    split = split_by_prompt(
+        dataset.prompts, seed=config.split_seed, test_share=config.test_share, val_share=config.val_share
+    )
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    scale = ScoreScale.fit(dataset.scores[split.train])
+    prompts = {name: sorted({dataset.prompts[i] for i in rows}) for name, rows in parts.items()}
+    about = {"dataset": dataset.name, "pairs": len(dataset), "score_range": [float(scale.low), float(scale.high)]}
+    return parts, about | {"prompts": prompts}
+
+
+def _encoded(config, backbone, dataset, parts, score_range, cache_dir, processes, progress) -> dict[str, Any]:
+    """`FeaturePairs` or, to fine-tune, `ImagePairs` of each part; None for a part without rows."""
+    from reward.datasets import ScoreScale
+
+    scores = torch.from_numpy(ScoreScale(*score_range).to_unit(dataset.scores)).float()
+    pairs: dict[str, Any] = {name: None for name in parts}
+    if config.fine_tune:
+        backbone.unfreeze()
+        for name, rows in parts.items():
+            if len(rows):
+                chosen = [dataset.images[i] for i in rows], [dataset.prompts[i] for i in rows], scores[rows]
+                pairs[name] = ImagePairs(backbone, *chosen, mixed_precision=config.mixed_precision)
+        return pairs
+    image, text = _features(backbone, dataset, cache_dir, processes, progress)
+    head = HyperAlign(config.model).to(backbone.device)
+    for name, rows in parts.items():
+        if len(rows):
+            pairs[name] = FeaturePairs(head, image[rows], text[rows], scores[rows], f"{name} part's")
+    return pairs
+
+
+def _features(backbone, dataset, cache_dir, processes, progress) -> tuple[Tensor, Tensor]:
+    from reward.training.feature_cache import backbone_features
+
+    if processes.count > 1 and cache_dir is not None:
+        mine = slice(processes.rank, None, processes.count)
+        backbone_features(backbone, dataset.images[mine], dataset.prompts[mine], cache_dir, progress=progress)
+        processes.wait()
+    return backbone_features(backbone, dataset.images, dataset.prompts, cache_dir, progress=progress)
+
+
+def _measured(head, pairs, dataset, rows, processes) -> dict[str, float] | None:
+    from reward.datasets import prompt_key
+    from reward.statistics.correlations import correlations
+
+    if pairs is None:
+        return None
+    predicted = predict(head, pairs, processes).double().cpu().numpy()
+    return correlations(predicted, dataset.scores[rows], [prompt_key(dataset.prompts[i]) for i in rows])
+
+
+def _best_key(history: dict[str, list[float]], epoch: int) -> tuple[float, float]:
+    srcc = history["val_srcc"][epoch]
+    return (srcc if math.isfinite(srcc) else -math.inf, -history["val_regression"][epoch])
+
+
+def _radius_watch(head: HyperAlign, pairs: FeaturePairs):
+    @torch.no_grad()
+    def watch() -> dict[str, float]:
+        return {"std_text_radius": head.radii(pairs.image, pairs.text)[1].std(correction=0).item()}
+
+    return watch
+
+
+def _write_history(history: dict[str, list[float]], path: Path) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *history])
+            writer.writerows([i + 1, *row] for i, row in enumerate(zip(*history.values(), strict=True)))
+
+    write_whole(path, write)
+
+
+def _json_values(value: Any) -> Any:
+    """NaN as null: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _json_values(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

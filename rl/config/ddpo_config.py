@@ -1,0 +1,83 @@
+"""What DDPO can be told beyond what every trainer is."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rl.config.fields import knob
+from rl.config.train_config import TrainConfig
+
+
+@dataclass
+class DDPOConfig(TrainConfig):
+    """DDPO on top of `TrainConfig`: how rewards become advantages and advantages a PPO-clip gradient."""
+
+    train_batch_size: int = knob(8, "DDPO", "Trajectories a forward pass and process.", min=1)
+    train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
+    train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided UNet.")
+    train_clip_range: float = knob(
+        1e-4, "DDPO", "PPO clip range; log-probs are means over latent dimensions, so ratios are near 1.", above=0
+    )
+    train_adv_clip_max: float = knob(5.0, "DDPO", "Advantages are clipped to +- this.", above=0)
+    train_step_window: list[float] = knob(
+        [0.0, 1.0], "DDPO",
+        "Share of the steps that is trained, from and to; 0 is the noisiest. [0, 0.5]: the steps that compose.",
+        min=0, max=1, min_items=2, max_items=2,
+    )
+    train_hold_weight: float = knob(
+        0.0, "DDPO",
+        "Holds the UNet's output at the steps outside the window to the base model's, by this weight of the mean "
+        "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
+    )
+    train_timestep_fraction: float = knob(
+        1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
+    )
+    train_steps_per_pass: int = knob(
+        1, "DDPO", "Denoising steps of a batch that share a forward pass: same gradient, more speed, more memory.",
+        min=1,
+    )
+    train_step_weighting: Literal["none", "sigma", "output"] = knob(
+        "none", "DDPO",
+        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the UNet's output). "
+        "Against low-noise steps that drown the others: their gradient grows with 1 / sigma.",
+    )
+    advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(
+        "auto", "DDPO",
+        "group: by the prompt group's mean and std; group_mean: group's mean, epoch's std; global: epoch's mean and "
+        "std; auto: group where sample_group_size > 1, else global.",
+    )
+    per_prompt_stat_tracking: bool = knob(
+        False, "DDPO", "Normalise by each prompt's own mean and std over past epochs, as TRL does."
+    )
+    per_prompt_stat_tracking_buffer_size: int = knob(16, "DDPO", "Rewards remembered per prompt.", min=1)
+    per_prompt_stat_tracking_min_count: int = knob(16, "DDPO", "Below that many, the epoch's mean and std serve.",
+                                                   min=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_batches()
+        if self.sample_eta == 0:
+            raise ValueError(
+                "sample_eta: expected a number > 0, got 0.0. DDPO needs stochastic steps; set for example 1.0."
+            )
+        low, high = self.train_step_window
+        if low >= high:
+            raise ValueError(f"train_step_window: expected [from, to] with from < to, got [{low}, {high}].")
+        if self.advantage_normalization in ("group", "group_mean") and self.sample_group_size < 2:
+            raise ValueError(
+                f"advantage_normalization: {self.advantage_normalization!r} compares pictures of one prompt, but "
+                f"sample_group_size is {self.sample_group_size}. Set sample_group_size to 2 or more, or use 'global'."
+            )
+
+    def _check_batches(self) -> None:
+        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
+        per_step = self.train_batch_size * self.train_gradient_accumulation_steps
+        if per_process % per_step:
+            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - self.train_batch_size))
+            raise ValueError(
+                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
+                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
+                f"train_batch_size x train_gradient_accumulation_steps = {self.train_batch_size} x "
+                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
+                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
+            )

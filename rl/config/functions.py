@@ -1,0 +1,24 @@
+"""`module:function` in a recipe -> the function."""
+
+import importlib
+
+
+def import_function(spec: str, field: str) -> object:
+    """The object that `module:name` names.
+
+    Raises:
+        ValueError: no such module or name; the message says which.
+    """
+    module_name, _, name = spec.partition(":")
+    if not module_name or not name:
+        raise ValueError(f"{field}: expected module:function, got {spec!r}.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{field}: expected module:function, got {spec!r}: {error}. Run from the folder that holds the module, or "
+            "put that folder on PYTHONPATH."
+        ) from error
+    if not callable(getattr(module, name, None)):
+        raise ValueError(f"{field}: module {module_name!r} has no function {name!r}.")
+    return getattr(module, name)

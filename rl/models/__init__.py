@@ -1,0 +1,1 @@
+"""Diffusers pipelines as policies: one file a model family."""

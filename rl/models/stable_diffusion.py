@@ -1,0 +1,263 @@
+"""A diffusers Stable Diffusion pipeline as a policy: rollout -> Trajectory, and the log-prob of a stored step."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.models.clamping import clamp_straight_through
+from rl.models.conditioning import Conditioning, PromptEncoder, is_sdxl
+from rl.sampling.ddim import DDIMStep, as_ddim, ddim_steps, log_prob, step_mean
+
+
+@dataclass
+class Trajectory:
+    """Rollouts of N pictures over T steps.
+
+    latents: (T+1,N,C,H,W) float32, noise first, picture last; log_probs: (T,N), 0 where a step has no density.
+    """
+
+    latents: torch.Tensor
+    log_probs: torch.Tensor
+    prompts: list[str]
+    guidance_scale: float
+
+
+def sample_seed(seed: int, *key: int) -> int:
+    """Seed of one picture's noise: a function of the run's seed and of the picture's place, e.g. (epoch, index)."""
+    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
+
+
+class DiffusionPolicy:
+    """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned.
+
+    `rows_evaluated` counts the UNet's evaluations, one a row: what sampling and training cost, whatever the machine.
+    `trained_unet` is what gradients flow through: the trainer replaces it with the wrapped module, so that they are
+    synchronised between processes. Rollouts use the bare module.
+
+    Args:
+        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`; its scheduler is read as DDIM.
+        num_steps: denoising steps.
+        eta: DDIM's eta.
+        resolution: picture side in pixels; 0: the model's own.
+        negative_prompt: what guidance leads away from.
+    """
+
+    def __init__(
+        self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""
+    ) -> None:
+        self.pipeline = pipeline
+        self.unet = self.trained_unet = pipeline.unet
+        self.vae = pipeline.vae
+        pipeline.unet.eval()
+        pipeline.vae.eval().requires_grad_(False)
+        if is_sdxl(pipeline) and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
+            # SDXL's VAE overflows in float16: its pictures would be black.
+            pipeline.vae.float()
+        self.scheduler = as_ddim(pipeline.scheduler)
+        self.steps: list[DDIMStep] = ddim_steps(self.scheduler, num_steps, eta)
+        self.latent_shape = self._latent_shape(resolution)
+        height, width = (side * self._vae_factor for side in self.latent_shape[1:])
+        self.rows_evaluated = 0
+        self.prompt_encoder = PromptEncoder(pipeline, negative_prompt, (height, width))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the UNet lives."""
+        # diffusers' own property searches all modules for offloading hooks, as slow as a text encoding.
+        return next(self.unet.parameters()).device
+
+    @property
+    def _vae_factor(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
+        factor = self._vae_factor
+        side = resolution // factor if resolution else self.unet.config.sample_size
+        # Every halving of the UNet must come out even, or its skip connections do not fit.
+        multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        if resolution and resolution % multiple:
+            raise ValueError(
+                f"resolution: expected a multiple of {multiple} for this model, got {resolution}. "
+                f"Set for example {max(multiple, round(resolution / multiple) * multiple)}."
+            )
+        return (self.unet.config.in_channels, side, side)
+
+    def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> Conditioning:
+        """What the UNet is told of N pictures; with guidance 2N rows, the negative prompt first."""
+        return self.prompt_encoder.conditioning(prompts, self.device, guided=guidance_scale > 1)
+
+    def predict(
+        self,
+        unet: Any,
+        step: DDIMStep | Sequence[DDIMStep],
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """Guided model output (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it.
+
+        step: that of all rows, or K steps, each that of N / K rows.
+        """
+        timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
+        inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
+        self.rows_evaluated += len(inputs)
+        output = at_least_float32(
+            unet(inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False)[0]
+        )
+        if guidance_scale <= 1:
+            return output
+        negative, positive = output.chunk(2)
+        return negative + guidance_scale * (positive - negative)
+
+    @torch.no_grad()
+    def rollout(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        guidance_scale: float,
+        *,
+        out: Trajectory | None = None,
+        start: int = 0,
+        log_probs: bool = True,
+        log_prob_guidance: float | None = None,
+        num_steps: int | None = None,
+    ) -> Trajectory:
+        """Sample pictures' latents, one seed a picture; noise depends on the seed alone, not on the batch.
+
+        Args:
+            prompts: N texts.
+            seeds: N seeds.
+            guidance_scale: <= 1 costs one UNet evaluation a step.
+            out: a trajectory with room, filled from picture `start` on; None: a new one.
+            start: see `out`.
+            log_probs: whether they are computed; pictures alone do not need them.
+            log_prob_guidance: guidance under which log-probs are taken; None: that of sampling.
+            num_steps: how many steps are made; what follows them in `out.latents` still is the noise of the steps
+                left. None: all.
+
+        Raises:
+            ValueError: as many seeds as prompts were not given.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"Expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds.")
+        out = out or self.empty_trajectory(len(prompts), guidance_scale)
+        rows = slice(start, start + len(prompts))
+        out.prompts[rows] = prompts
+        # The buffer first holds the noise of every step; each step then turns its slot into the next latents.
+        latents = out.latents[:, rows]
+        latents.copy_(self._noise(seeds))
+        conditioning = self.conditioning(prompts, guidance_scale)
+        behind = guidance_scale if log_prob_guidance is None else log_prob_guidance
+        plain = self.conditioning(prompts, behind) if behind != guidance_scale else None
+        for index, step in enumerate(self.steps[:num_steps]):
+            output = self.predict(self.unet, step, latents[index], conditioning, guidance_scale)
+            mean = step_mean(step, output, latents[index])
+            torch.add(mean, latents[index + 1], alpha=step.sigma, out=latents[index + 1])
+            if log_probs and step.is_stochastic:
+                if plain is not None:
+                    output = self.predict(self.unet, step, latents[index], plain, behind)
+                    mean = step_mean(step, output, latents[index])
+                out.log_probs[index, rows] = log_prob(step, mean, latents[index + 1])
+        return out
+
+    def empty_trajectory(self, count: int, guidance_scale: float) -> Trajectory:
+        """Room for `count` pictures."""
+        num_steps = len(self.steps)
+        return Trajectory(
+            latents=torch.empty((num_steps + 1, count, *self.latent_shape), device=self.device),
+            log_probs=torch.zeros((num_steps, count), device=self.device),
+            prompts=[""] * count,
+            guidance_scale=guidance_scale,
+        )
+
+    def log_prob(
+        self,
+        index: int,
+        latents: torch.Tensor,
+        next_latents: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+    ) -> torch.Tensor:
+        """(N,): log-prob of having gone from `latents` to `next_latents` at step `index`; carries a gradient."""
+        step = self.steps[index]
+        output = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+        return log_prob(step, step_mean(step, output, latents), next_latents)
+
+    def means(
+        self,
+        indices: Sequence[int],
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+        unet: Any = None,
+    ) -> torch.Tensor:
+        """(K,N,C,H,W): where K steps lead from `latents` without their noise, in one forward pass of K * N rows.
+
+        Args:
+            indices: the K steps.
+            latents: (K,N,C,H,W).
+            conditioning: that of the N prompts, K times over.
+            guidance_scale: see `predict`.
+            unet: None: the one that gradients flow through.
+        """
+        unet = unet or self.trained_unet
+        steps = [self.steps[index] for index in indices]
+        # One step is asked for as the rollout does, so that it rounds as the rollout did.
+        asked = steps if len(steps) > 1 else steps[0]
+        output = self.predict(unet, asked, latents.flatten(0, 1), conditioning, guidance_scale)
+        output = output.unflatten(0, latents.shape[:2])
+        return torch.stack([step_mean(step, output[k], latents[k]) for k, step in enumerate(steps)])
+
+    @torch.no_grad()
+    def base_means(
+        self, indices: Sequence[int], latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
+    ) -> torch.Tensor:
+        """`means` of the base model, without a gradient."""
+        with self.base_model():
+            return self.means(indices, latents, conditioning, guidance_scale, self.unet)
+
+    def distance_to_base(
+        self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
+    ) -> torch.Tensor:
+        """Mean squared difference of the UNet's output at step `index` from the base model's; carries a gradient."""
+        step = self.steps[index]
+        with torch.no_grad(), self.base_model():
+            base = self.predict(self.unet, step, latents, conditioning, guidance_scale)
+        tuned = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+        return (tuned.float() - base.float()).square().mean()
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w); saturated pixels pass gradients on."""
+        shift = getattr(self.vae.config, "shift_factor", None) or 0.0
+        scaled = (latents / self.vae.config.scaling_factor + shift).to(self.vae.dtype)
+        return clamp_straight_through(at_least_float32(self.vae.decode(scaled, return_dict=False)[0]) * 0.5 + 0.5)
+
+    @contextlib.contextmanager
+    def base_model(self) -> Iterator[None]:
+        """Inside, the LoRA is off: the policy is the base model, bit for bit."""
+        self.unet.disable_adapters()
+        try:
+            yield
+        finally:
+            self.unet.enable_adapters()
+
+    def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
+        # On the CPU whatever the device: a seed then means the same picture everywhere.
+        shape = (len(self.steps) + 1, *self.latent_shape)
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows, dim=1).to(self.device)
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Half precision becomes float32; float32 and float64 stay."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _timesteps(steps: Sequence[DDIMStep], latents: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+    # One a row of the UNet's input, which guidance doubles.
+    rows = torch.tensor([step.timestep for step in steps]).repeat_interleave(len(latents) // len(steps))
+    return (rows if guidance_scale <= 1 else rows.repeat(2)).to(latents.device)

@@ -1,0 +1,1 @@
+"""Is the run sound? Evaluation, side metrics, the alarm against reward hacking, early stopping."""

@@ -1,0 +1,1 @@
+"""Rewards by name, and rewards that need no training."""

@@ -1,0 +1,1 @@
+"""The run folder: checkpoints, random states, signals, errors."""

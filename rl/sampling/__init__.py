@@ -1,0 +1,1 @@
+"""The arithmetic of one denoising step: pure functions of tensors."""

@@ -1,0 +1,298 @@
+"""DDPO: rewards -> advantages -> PPO-clip gradient on the log-probs of denoising steps.
+
+Black et al., "Training Diffusion Models with Reinforcement Learning" (arXiv:2305.13301), importance-sampling form.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.config.ddpo_config import DDPOConfig
+from rl.models.stable_diffusion import DiffusionPolicy, Trajectory
+from rl.sampling.ddim import kl_divergence, log_prob
+from rl.updates.experience import Experience, SampledBatch
+from rl.updates.optimizer import take_step
+
+
+class DDPOUpdate:
+    """Turns an epoch's experience into optimiser steps; the trainer's loop calls `step` once an epoch."""
+
+    needs_gradients = False
+
+    def __init__(self, config: DDPOConfig, policy: DiffusionPolicy, accelerator: Any, optimizer: Any) -> None:
+        self.config, self.policy, self.accelerator, self.optimizer = config, policy, accelerator, optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.window = trained_steps(policy, config.train_step_window)
+        self.weights = step_weights(policy, self.window, config.train_step_weighting)
+        self.held = held_steps(policy, self.window) if config.train_hold_weight else []
+        self.guidance = config.sample_guidance_scale if config.train_cfg else 1.0
+        self.tracker = PromptStatistics(
+            config.per_prompt_stat_tracking_buffer_size, config.per_prompt_stat_tracking_min_count
+        )
+
+    def sample(self, batch: SampledBatch) -> None:
+        """Sample, decode and score a batch, with the log-probs under the training guidance that `step` compares to."""
+        with batch.clock("rollout"):
+            self.policy.rollout(
+                batch.prompts, batch.seeds, self.config.sample_guidance_scale, out=batch.trajectory,
+                start=batch.start, log_prob_guidance=self.guidance,
+            )
+        with batch.clock("decode"), torch.no_grad():
+            batch.images = self.policy.decode(batch.trajectory.latents[-1, batch.rows])
+        with batch.clock("reward"):
+            batch.scores = batch.score_later(batch.images, batch.prompts)
+
+    def step(self, epoch: int, experience: Experience) -> dict[str, float]:
+        """One epoch's optimiser steps; returns loss, approx_kl, clip_fraction, ratio_mean, grad_norm and counts."""
+        config = self.config
+        advantages, zero_groups = self._advantages(experience)
+        local = advantages[experience.positions].to(self.policy.device)
+        count = len(local)
+        per_step = config.train_batch_size * config.train_gradient_accumulation_steps
+        records, norms, extras = [], [], {"held_distance": [], "kl_to_base": []}
+        for inner in range(config.train_num_inner_epochs):
+            random = np.random.default_rng([config.seed, epoch, inner, self.accelerator.process_index])
+            # One step takes in every picture, whatever their order; only several steps profit from mixing.
+            order = torch.from_numpy(random.permutation(count)) if per_step < count else torch.arange(count)
+            window = self._draw_steps(epoch, inner)
+            for rows in order.split(per_step):
+                step_records, norm = self._optimizer_step(experience.trajectory, local, rows, window, extras)
+                records += step_records
+                norms.append(norm)
+        loss, kl, clipped, ratio = torch.stack(records).mean(0).tolist()
+        metrics = {name: torch.stack(values).mean().item() for name, values in extras.items() if values}
+        return metrics | {
+            "loss": loss,
+            "approx_kl": kl,
+            "clip_fraction": clipped,
+            "ratio_mean": ratio,
+            "grad_norm": torch.stack(norms).mean().item(),
+            "zero_std_groups": float(zero_groups),
+            "optimizer_steps": float(len(norms)),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON state: the per-prompt statistics."""
+        return {"prompt_statistics": self.tracker.rewards}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.tracker.rewards = {prompt: list(values) for prompt, values in state["prompt_statistics"].items()}
+
+    def _advantages(self, experience: Experience) -> tuple[torch.Tensor, int]:
+        config = self.config
+        if config.per_prompt_stat_tracking:
+            advantages = self.tracker.update(experience.prompts, experience.rewards.cpu())
+            return advantages.clamp(-config.train_adv_clip_max, config.train_adv_clip_max), 0
+        mode = config.advantage_normalization
+        if mode == "auto":
+            mode = "group" if config.sample_group_size > 1 else "global"
+        return compute_advantages(experience.rewards.cpu(), config.sample_group_size, mode, config.train_adv_clip_max)
+
+    def _draw_steps(self, epoch: int, inner: int) -> list[int]:
+        count = max(1, round(len(self.window) * self.config.train_timestep_fraction))
+        if count == len(self.window):
+            return self.window
+        # The same on every process: each one's gradients then are of the same steps.
+        random = np.random.default_rng([self.config.seed, epoch, inner])
+        return sorted(random.choice(self.window, size=count, replace=False).tolist())
+
+    def _optimizer_step(
+        self,
+        trajectory: Trajectory,
+        advantages: torch.Tensor,
+        rows: torch.Tensor,
+        window: Sequence[int],
+        extras: dict[str, list[torch.Tensor]],
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        batches = rows.split(self.config.train_batch_size)
+        passes = len(batches) * len(window)
+        records = []
+        for batch in batches:
+            prompts = [trajectory.prompts[i] for i in batch.tolist()]
+            extras["held_distance"] += self._hold(trajectory, batch, prompts, len(batches))
+            for start in range(0, len(window), self.config.train_steps_per_pass):
+                indices = window[start : start + self.config.train_steps_per_pass]
+                is_last = len(records) + len(indices) == passes
+                # Gradients are summed over the passes and need to be exchanged once.
+                sync = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.policy.trained_unet)
+                with sync:
+                    losses, own_records, distances = self._losses(trajectory, advantages, batch, prompts, indices)
+                    self.accelerator.backward(torch.stack(losses).sum() / passes)
+                records += own_records
+                extras["kl_to_base"] += distances
+        return records, take_step(self.config, self.accelerator, self.optimizer, self.parameters)
+
+    def _losses(
+        self,
+        trajectory: Trajectory,
+        advantages: torch.Tensor,
+        batch: torch.Tensor,
+        prompts: Sequence[str],
+        indices: Sequence[int],
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        # One loss, record and (with a KL penalty) distance for each of the steps `indices`, which share a pass.
+        config, chosen = self.config, _as_slice(batch)
+        # The text embeddings are remembered, so asking again costs no encoding.
+        conditioning = self.policy.conditioning([*prompts] * len(indices), self.guidance)
+        before = torch.stack([trajectory.latents[index, chosen] for index in indices])
+        means = self.policy.means(indices, before, conditioning, self.guidance)
+        base = None
+        if config.train_kl_weight:
+            base = self.policy.base_means(indices, before, conditioning, self.guidance)
+        losses, records, distances = [], [], []
+        for place, index in enumerate(indices):
+            new = log_prob(self.policy.steps[index], means[place], trajectory.latents[index + 1, chosen])
+            old = trajectory.log_probs[index, chosen]
+            loss, record = ppo_loss(new, old, advantages[chosen], config.train_clip_range, self.weights[index])
+            if base is not None:
+                distance = kl_divergence(self.policy.steps[index], means[place], base[place]).mean()
+                loss = loss + config.train_kl_weight * distance
+                distances.append(distance.detach())
+            losses.append(loss)
+            records.append(record)
+        return losses, records, distances
+
+    def _hold(
+        self, trajectory: Trajectory, batch: torch.Tensor, prompts: Sequence[str], num_batches: int
+    ) -> list[torch.Tensor]:
+        # No gradient of the reward reaches the held steps, yet the LoRA that the others train changes them.
+        distances = []
+        conditioning = self.policy.conditioning(prompts, self.guidance) if self.held else None
+        for index in self.held:
+            with self.accelerator.no_sync(self.policy.trained_unet):
+                latents = trajectory.latents[index, _as_slice(batch)]
+                distance = self.policy.distance_to_base(index, latents, conditioning, self.guidance)
+                weight = self.config.train_hold_weight / (num_batches * len(self.held))
+                self.accelerator.backward(weight * distance)
+            distances.append(distance.detach())
+        return distances
+
+
+def ppo_loss(
+    new: torch.Tensor, old: torch.Tensor, advantages: torch.Tensor, clip_range: float, weight: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO's clipped surrogate, mean over (B,), with ratio = exp(weight * (new - old)).
+
+    Returns:
+        the loss, and the detached record (loss, approx_kl, clip fraction, mean ratio), where approx_kl is
+        mean((new - old)^2) / 2 (http://joschu.net/blog/kl-approx.html).
+
+    Example:
+        >>> loss, record = ppo_loss(new, old, advantages, clip_range=1e-4)
+    """
+    difference = new - old
+    ratio = torch.exp(difference if weight == 1.0 else weight * difference)
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+    loss = torch.maximum(unclipped, clipped).mean()
+    with torch.no_grad():
+        beyond = ((ratio - 1).abs() > clip_range).float().mean()
+        record = torch.stack([loss.detach(), 0.5 * difference.square().mean(), beyond, ratio.mean()])
+    return loss, record
+
+
+def compute_advantages(
+    rewards: torch.Tensor, group_size: int, mode: str, clip: float
+) -> tuple[torch.Tensor, int]:
+    """Advantages of (N,) rewards whose groups of `group_size` lie side by side.
+
+    mode group: by the group's mean and std; group_mean: group's mean, std of the epoch around it; global: the epoch's
+    mean and std. Standard deviations are those of the population. A group whose rewards are all equal says nothing:
+    its advantages are 0, and it is counted.
+
+    Returns:
+        (N,) float32 advantages in [-clip, clip], and the number of such groups.
+
+    Raises:
+        ValueError: unknown mode.
+    """
+    values = rewards.double().view(-1, len(rewards) if mode == "global" else group_size)
+    centred = values - values.mean(1, keepdim=True)
+    spread = centred.square().mean(1, keepdim=True).sqrt()
+    # Rewards are float32: below its resolution a spread is rounding, and dividing by it would blow noise up.
+    says_nothing = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
+    if mode == "group_mean":
+        spread = centred.square().mean().sqrt().expand_as(spread)
+    elif mode not in ("group", "global"):
+        raise ValueError(f"Expected advantage mode group, group_mean or global, got {mode!r}.")
+    advantages = torch.where(says_nothing, 0.0, centred / spread.where(~says_nothing, 1.0))
+    return advantages.clamp(-clip, clip).flatten().float(), int(says_nothing.sum())
+
+
+class PromptStatistics:
+    """TRL's per-prompt normalisation: mean and std over a prompt's last `buffer_size` rewards, of past epochs too."""
+
+    def __init__(self, buffer_size: int, min_count: int) -> None:
+        self.buffer_size, self.min_count = buffer_size, min_count
+        self.rewards: dict[str, list[float]] = {}
+
+    def update(self, prompts: Sequence[str], rewards: torch.Tensor) -> torch.Tensor:
+        """(N,) advantages; prompts with fewer than `min_count` remembered rewards use the mean and std of (N,)."""
+        values = rewards.double().numpy()
+        advantages = np.empty_like(values)
+        places: dict[str, list[int]] = {}
+        for place, prompt in enumerate(prompts):
+            places.setdefault(prompt, []).append(place)
+        for prompt, own_places in places.items():
+            own = values[own_places]
+            remembered = (self.rewards.get(prompt, []) + own.tolist())[-self.buffer_size :]
+            self.rewards[prompt] = remembered
+            basis = values if len(remembered) < self.min_count else np.array(remembered)
+            advantages[own_places] = (own - basis.mean()) / (basis.std() + 1e-6)
+        return torch.from_numpy(advantages).float()
+
+
+def trained_steps(policy: DiffusionPolicy, window: Sequence[float]) -> list[int]:
+    """Indices of the stochastic steps in a window given as shares of all steps, 0 the noisiest.
+
+    Raises:
+        ValueError: none is left.
+    """
+    total = len(policy.steps)
+    low, high = (round(share * total) for share in window)
+    chosen = [index for index in range(low, high) if policy.steps[index].is_stochastic]
+    if not chosen:
+        raise ValueError(
+            f"train_step_window: expected to leave a step to train, got [{window[0]}, {window[1]}] of {total} steps: "
+            "none, or only the last one, which adds no noise. Widen it or raise sample_num_steps."
+        )
+    return chosen
+
+
+def held_steps(policy: DiffusionPolicy, window: Sequence[int]) -> list[int]:
+    """Indices of the steps that are not trained.
+
+    Raises:
+        ValueError: every step is trained, so that holding the others would silently do nothing.
+    """
+    held = [index for index in range(len(policy.steps)) if index not in window]
+    if not held:
+        raise ValueError(
+            f"train_hold_weight: expected a train_step_window that leaves a step out, got one that trains all "
+            f"{len(window)}: nothing is left to hold. Set train_hold_weight to 0, or end the window earlier."
+        )
+    return held
+
+
+def step_weights(policy: DiffusionPolicy, window: Sequence[int], kind: str) -> dict[int, float]:
+    """Weight of each trained step's log-ratio, mean 1: none, sigma, or 1 / output_sensitivity ("output")."""
+    raw = {
+        index: {
+            "none": lambda step: 1.0,
+            "sigma": lambda step: step.sigma,
+            "output": lambda step: 1.0 / max(step.output_sensitivity, 1e-3),
+        }[kind](policy.steps[index])
+        for index in window
+    }
+    mean = sum(raw.values()) / len(raw)
+    return {index: value / mean for index, value in raw.items()}
+
+
+def _as_slice(rows: torch.Tensor) -> slice | torch.Tensor:
+    # A run of neighbours needs no copy.
+    first, count = int(rows[0]), len(rows)
+    return slice(first, first + count) if torch.equal(rows, torch.arange(first, first + count)) else rows

@@ -1,0 +1,51 @@
+"""The optimiser that a config describes, and one step of it."""
+
+from typing import Any
+
+import torch
+
+from rl.config.train_config import TrainConfig
+
+
+def make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW, or bitsandbytes' 8-bit one, with the config's rate, betas, decay and epsilon.
+
+    Raises:
+        ImportError: 8-bit is asked for and bitsandbytes is not installed.
+
+    Example:
+        >>> make_optimizer(config, add_lora(unet, rank=8, alpha=8, targets=["to_q"], seed=0))
+    """
+    optimizer_class: Any = torch.optim.AdamW
+    if config.train_use_8bit_adam:
+        try:
+            from bitsandbytes.optim import AdamW8bit as optimizer_class
+        except ImportError as error:
+            raise ImportError("train_use_8bit_adam needs bitsandbytes: `pip install bitsandbytes`.") from error
+    return optimizer_class(
+        parameters,
+        lr=config.train_learning_rate,
+        betas=(config.train_adam_beta1, config.train_adam_beta2),
+        weight_decay=config.train_adam_weight_decay,
+        eps=config.train_adam_epsilon,
+    )
+
+
+def take_step(
+    config: TrainConfig, accelerator: Any, optimizer: Any, parameters: list[torch.nn.Parameter]
+) -> torch.Tensor:
+    """Clip the gradients' norm to train_max_grad_norm, step, clear them; returns the norm before clipping.
+
+    Raises:
+        FloatingPointError: the norm is not finite; no step was taken.
+    """
+    norm = accelerator.clip_grad_norm_(parameters, config.train_max_grad_norm)
+    # A scaler (fp16) skips such steps itself and lowers its scale.
+    if accelerator.scaler is None and not torch.isfinite(norm):
+        raise FloatingPointError(
+            f"Expected a finite gradient, got norm {norm.item()}; the step was not taken. The newest checkpoint "
+            "is sound. Lower train_learning_rate, or use mixed_precision bf16 or no."
+        )
+    optimizer.step()
+    optimizer.zero_grad()
+    return norm.detach()

@@ -1,0 +1,66 @@
+import pytest
+
+from reward.language.phrases import split_prompt
+from reward.language.word_swaps import plural_of, singular_of, swaps
+
+
+def prompts(prompt, index):
+    return [swap.prompt for swap in swaps(split_prompt(prompt), index)]
+
+
+def test_a_colour_is_swapped_for_colours_and_the_noun_for_its_kind():
+    made = prompts("a red ring", 0)
+    assert {"a blue ring", "a red square", "an orange ring"} <= set(made)
+    assert "a red dog" not in made and "a red ring" not in made
+    assert len(made) == len(set(made))
+
+
+def test_plurals_stay_plurals():
+    assert {"two red squares", "two blue rings"} <= set(prompts("two red rings", 1))
+    assert "two red square" not in prompts("two red rings", 1)
+
+
+def test_numbers_bend_the_noun():
+    assert {"a cat", "three cats"} <= set(prompts("two cats", 0))
+    assert {"two cats", "three cats"} == set(prompts("one cat", 0))
+    assert {"a red ring", "2 red rings"} <= set(prompts("3 red rings", 0))
+    assert {"an apple"} <= set(prompts("two apples", 0))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat left of a dog", "a cat right of a dog"),
+        ("a cat to the left of a dog", "a cat to the right of a dog"),
+        ("a cat on a chair", "a cat under a chair"),
+        ("a man riding a horse", "a man chasing a horse"),
+        ("a dog sitting on a chair", "a dog jumping on a chair"),
+    ],
+)
+def test_relations(prompt, expected):
+    assert expected in prompts(prompt, 1)
+
+
+def test_what_the_prompt_says_elsewhere_is_no_swap():
+    assert "a blue square left of a blue square" not in prompts("a red square left of a blue square", 0)
+
+
+def test_unknown_nouns_are_swapped_for_one_of_every_class():
+    made = prompts("a purple corgi", 0)
+    assert {"a purple car", "a purple dog", "a red corgi"} <= set(made)
+
+
+def test_links_have_none_and_every_swap_says_what_changed():
+    assert prompts("a cat and a dog", 1) == []
+    for swap in swaps(split_prompt("a red ring"), 0):
+        assert swap.new in swap.prompt and swap.old not in swap.prompt.split()
+
+
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [("ring", "rings"), ("box", "boxes"), ("berry", "berries"), ("boy", "boys"), ("man", "men"), ("bus", "buses"),
+     ("house", "houses"), ("sheep", "sheep"), ("glass", "glasses")],
+)  # fmt: skip
+def test_plurals(noun, plural):
+    assert plural_of(noun) == plural
+    assert singular_of(plural) == noun and singular_of(noun) == noun

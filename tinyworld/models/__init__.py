@@ -1,0 +1,1 @@
+"""The tiny models of the world: how each is built and trained."""

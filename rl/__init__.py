@@ -7,7 +7,7 @@ _HOMES = {
     "TrainConfig": "rl.config.train_config",
     "DDPOConfig": "rl.config.ddpo_config",
     "load_config": "rl.config.loading",
-    "DiffusionPolicy": "rl.models.stable_diffusion",
+    "policy_for": "rl.models.families",
     "Trainer": "rl.trainer",
     "DDPOUpdate": "rl.updates.ddpo",
     "RewardSet": "rl.rewards.loading",

@@ -3,7 +3,7 @@
 diffusers  pytorch_lora_weights.safetensors, rank and alpha in its header      pipeline.load_lora_weights
 peft       adapter_model.safetensors and adapter_config.json                   PeftModel.from_pretrained
 kohya      NAME.safetensors, an alpha beside every layer                       ComfyUI, A1111, diffusers
-fused      the whole pipeline, the LoRA merged into its UNet                   DiffusionPipeline.from_pretrained
+fused      the whole pipeline, the LoRA merged into it                         DiffusionPipeline.from_pretrained
 
 Each with a model card, README.md. Files are safetensors and JSON; the folder appears whole or not at all.
 """

@@ -21,9 +21,10 @@ from rl.config.loading import write_yaml
 from rl.config.train_config import TrainConfig
 from rl.lora.adapter import add_lora, save_lora
 from rl.lora.ema import MovingAverage
+from rl.models.families import policy_for
 from rl.models.loading import load_pipeline
 from rl.models.options import DTYPES, prepare_pipeline
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import sample_seed
 from rl.monitoring.early_stop import EarlyStop
 from rl.monitoring.evaluation import Evaluator, write_evaluation
 from rl.monitoring.hacking_panel import HackingPanel
@@ -45,11 +46,11 @@ _OUT_OF_TIME, _STAGNATED, _SIGNALLED = 1, 2, 3
 
 
 class Trainer:
-    """Fine-tunes a pipeline's UNet with a LoRA and leaves a run folder.
+    """Fine-tunes a pipeline with a LoRA and leaves a run folder.
 
     Args:
         config: the run's config.
-        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`.
+        pipeline: of a class that `rl.models.families` knows.
         rewards: what is maximised.
         prompts: training prompts.
         update_class: how rewards become a gradient, e.g. `DDPOUpdate`.
@@ -80,19 +81,13 @@ class Trainer:
         set_seed(config.seed)
         prepare_pipeline(pipeline, config, self.accelerator.device)
         self.pipeline = pipeline
-        self.policy = DiffusionPolicy(
-            pipeline,
-            num_steps=config.sample_num_steps,
-            eta=config.sample_eta,
-            resolution=config.resolution,
-            negative_prompt=config.negative_prompts,
-        )
+        self.policy = policy_for(pipeline, config)
         self.lora = add_lora(
-            pipeline.unet, rank=config.lora_rank, alpha=config.lora_alpha, targets=config.lora_targets,
-            seed=config.seed,
+            self.policy.denoiser, rank=config.lora_rank, alpha=config.lora_alpha,
+            targets=config.lora_targets or list(self.policy.lora_targets), seed=config.seed,
         )
         self.optimizer = make_optimizer(config, self.lora)
-        self.policy.trained_unet, prepared = self.accelerator.prepare(pipeline.unet, self.optimizer)
+        self.policy.trained, prepared = self.accelerator.prepare(self.policy.denoiser, self.optimizer)
         self.update = update_class(config, self.policy, self.accelerator, prepared)
         self.average = MovingAverage(self.lora, config.ema_decay) if config.ema_decay else None
         self.evaluator = Evaluator(
@@ -207,7 +202,8 @@ class Trainer:
             if self.average:
                 self.average.update()
         # Of all processes: each does the same work.
-        costs = {"unet_evaluations": self.policy.rows_evaluated - rows_before, "reward_queries": self._reward_queries}
+        evaluations = self.policy.rows_evaluated - rows_before
+        costs = {"denoiser_evaluations": evaluations, "reward_queries": self._reward_queries}
         metrics |= {name: float(value * self.accelerator.num_processes) for name, value in costs.items()}
         return metrics | {"learning_rate": rate} | clock.seconds
 
@@ -330,7 +326,7 @@ class Trainer:
                 self.early_stop.restore_best()
                 summary["best_epoch"] = self.early_stop.best_epoch
             if self.accelerator.is_main_process:
-                save_lora(self.policy.unet, type(self.pipeline), self.run)
+                save_lora(self.policy.denoiser, type(self.pipeline), self.run)
             if finished and self.config.eval_at_end:
                 summary |= self._compare()
         if self.accelerator.is_main_process:

@@ -35,7 +35,7 @@ def save_trainer(trainer: Any) -> None:
             tensors |= {f"average.{i}": shadow for i, shadow in enumerate(trainer.average.shadow)}
 
         def write_rest(folder: Path) -> None:
-            save_lora(trainer.policy.unet, type(trainer.pipeline), folder)
+            save_lora(trainer.policy.denoiser, type(trainer.pipeline), folder)
             write_yaml(trainer.config, folder / "config.yaml")
 
         save_checkpoint(
@@ -65,7 +65,7 @@ def restore_trainer(trainer: Any, folder: Path) -> None:
 
 def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
     accelerator = trainer.accelerator
-    load_lora(trainer.policy.unet, type(trainer.pipeline), folder)
+    load_lora(trainer.policy.denoiser, type(trainer.pipeline), folder)
     restore_optimizer(trainer.optimizer, tensors, state["optimizer"])
     trainer.update.load_state_dict(state["update"])
     if accelerator.scaler and state["scaler"]:

@@ -1,6 +1,7 @@
 """The house: which room may import which, no cycles, no crowded folder, no file too long; read with `ast`."""
 
 import ast
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -134,6 +135,22 @@ def test_no_folder_is_crowded(house):
 def test_no_file_is_too_long(house):
     lengths = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in house[0].items()}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+# The loop and its rules know two protocols, `Policy` and `Update`; words of a model family stay below them.
+FAMILY_WORDS = re.compile(r"\b(unet|transformer|ddim|flow.?match\w*|stable_?diffusion|sdxl|sd3|flux)\b", re.IGNORECASE)
+
+
+def test_the_loop_names_no_model_family():
+    places = ["trainer.py", "training_state.py", "updates/*.py", "runs/*.py", "monitoring/*.py", "report/*.py"]
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for place in places
+        for file in sorted((ROOT / "rl").glob(place))
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if FAMILY_WORDS.search(line)
+    ]
+    assert found == []
 
 
 def test_every_room_says_what_it_is(house):

@@ -7,7 +7,8 @@ generated pictures.
 import numpy as np
 import torch
 
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import sample_seed
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from tinyworld.data import altered
 from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.scenes import sample_prompt
@@ -26,7 +27,7 @@ def generated_pairs(
         (pictures (count, 3, 48, 48), 2 * count prompts, (2 * count,) shares of facts that hold, (2 * count,) index
         of each pair's picture).
     """
-    policies = {steps: DiffusionPolicy(pipeline, num_steps=steps, eta=1.0) for steps in set(_NUM_STEPS)}
+    policies = {steps: StableDiffusionPolicy(pipeline, num_steps=steps, eta=1.0) for steps in set(_NUM_STEPS)}
     pictures, texts, scores = [], [], []
     for part in range(-(-count // _BATCH)):
         rng = np.random.default_rng((seed, part))

@@ -28,7 +28,7 @@ from benchmarks.ddpo_vs_trl.our_side import TRL_TARGETS, recipe
 from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
 from rl.lora.adapter import add_lora, load_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Evaluator
 from rl.rewards.loading import NonFiniteRewardError, Reward, RewardSet
 from tinyworld import weights_path
@@ -92,7 +92,7 @@ class Judge:
         """
         evaluator = self._evaluator(side)
         if lora:
-            load_lora(evaluator.policy.unet, StableDiffusionPipeline, lora)
+            load_lora(evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         base = contextlib.nullcontext() if lora else evaluator.policy.base_model()
         try:
             with base:
@@ -112,7 +112,7 @@ class Judge:
             pipeline = StableDiffusionPipeline.from_pretrained(
                 weights_path("stable-diffusion"), safety_checker=None, requires_safety_checker=False
             )
-            policy = DiffusionPolicy(pipeline, num_steps=self.steps)
+            policy = StableDiffusionPolicy(pipeline, num_steps=self.steps)
             add_lora(pipeline.unet, seed=0, **self.shapes[side])
             witness = RewardSet([Reward("oracle_reward", oracle_reward)])
             # Spread over the held-out prompts, whose neighbours resemble each other.

@@ -48,7 +48,7 @@ def run_ours(folder: Path, plan: dict[str, Any]) -> None:
             with self._best_weights():
                 marks.save(
                     self.train_seconds, self.epoch,
-                    lambda folder: save_lora(self.policy.unet, type(self.pipeline), folder),
+                    lambda folder: save_lora(self.policy.denoiser, type(self.pipeline), folder),
                     last=self.train_seconds >= plan["seconds"],
                 )
 

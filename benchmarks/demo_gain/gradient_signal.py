@@ -18,7 +18,8 @@ from diffusers import StableDiffusionPipeline
 
 from reward.files.writing import write_whole
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import sample_seed
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.updates.ddpo import compute_advantages, step_weights, trained_steps
 from tinyworld import weights_path
 from tinyworld.oracle import oracle_reward
@@ -52,12 +53,12 @@ def main() -> None:
     append(rows)
 
 
-def measure(arguments: argparse.Namespace) -> tuple[float, dict[int, torch.Tensor], DiffusionPolicy]:
+def measure(arguments: argparse.Namespace) -> tuple[float, dict[int, torch.Tensor], StableDiffusionPolicy]:
     """Mean reward of the oracle, and for each step the (batches, parameters) gradients of the LoRA."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         weights_path("stable-diffusion"), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
     )
-    policy = DiffusionPolicy(pipeline, num_steps=arguments.num_steps, eta=1.0)
+    policy = StableDiffusionPolicy(pipeline, num_steps=arguments.num_steps, eta=1.0)
     lora = add_lora(pipeline.unet, rank=8, alpha=8, targets=arguments.targets, seed=0)
     drawn = random.Random(0).sample(train_prompts(), arguments.pictures // GROUP)
     prompts = [prompt for prompt in drawn for _ in range(GROUP)]

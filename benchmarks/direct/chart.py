@@ -19,7 +19,7 @@ from benchmarks.results_file import read_rows  # noqa: E402
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "ddpo-or-direct.png"
 COLOURS = dict(zip(METHODS, ("#222222", "#c8372d", "#2f6fd0", "#e07b00", "#8a4fbf", "#2f9e62", "#b08900"), strict=True))
 AXES = (
-    ("reward_queries", "pictures scored (log)"), ("unet_evaluations", "UNet evaluations, forward (log)"),
+    ("reward_queries", "pictures scored (log)"), ("denoiser_evaluations", "UNet evaluations, forward (log)"),
     ("train_seconds", "seconds of training, one CPU core (log; undisturbed seeds)"),
 )  # fmt: skip
 # The other runs shared their core with other work: up to three times the seconds.

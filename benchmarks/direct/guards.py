@@ -67,7 +67,7 @@ def run(guard: str, seed: int, judge: Judge) -> list[dict]:
 
 def strong(judge: Judge, lora: Path, strength: float) -> dict[str, float]:
     """Scores of a LoRA at a strength, which loading it does not touch."""
-    with scaled_lora(judge.evaluator.policy.unet, strength):
+    with scaled_lora(judge.evaluator.policy.denoiser, strength):
         return judge.point(lora)
 
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
 from rl.lora.adapter import add_lora, load_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Evaluator
 from rl.rewards.loading import Reward, RewardSet
 from rl.runs.checkpoints import list_checkpoints
@@ -33,7 +33,7 @@ from tinyworld.scenes import heldout_prompts
 ROOT = Path(__file__).resolve().parents[2]
 CURVES = Path(__file__).with_name("curves.csv")
 COLUMNS = (
-    "name", "method", "seed", "overrides", "epoch", "reward_queries", "unet_evaluations", "train_seconds", "reward",
+    "name", "method", "seed", "overrides", "epoch", "reward_queries", "denoiser_evaluations", "train_seconds", "reward",
     "oracle", "best_guidance", "best_reward", "best_oracle",
 )  # fmt: skip
 # What differs from the packaged recipes.
@@ -87,7 +87,7 @@ class Judge:
 
     def __init__(self) -> None:
         pipeline = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"), safety_checker=None)
-        policy = DiffusionPolicy(pipeline, num_steps=3)
+        policy = StableDiffusionPolicy(pipeline, num_steps=3)
         targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
                    "time_emb_proj"]  # fmt: skip
         add_lora(pipeline.unet, rank=8, alpha=8, targets=targets, seed=0)
@@ -100,12 +100,12 @@ class Judge:
 
     def point(self, lora: Path) -> dict[str, float]:
         """Reward and oracle of a LoRA at the guidance that was trained with."""
-        load_lora(self.evaluator.policy.unet, StableDiffusionPipeline, lora)
+        load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         return self._point()
 
     def best(self, lora: Path) -> dict[str, float]:
         """Guidance, reward and oracle of a LoRA at the guidance that is best by the oracle, on twice the prompts."""
-        load_lora(self.evaluator.policy.unet, StableDiffusionPipeline, lora)
+        load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         return self._best()
 
     def base(self) -> dict[str, float]:
@@ -148,11 +148,11 @@ def train(module: str, folder: Path, seed: int, overrides: list[str]) -> None:
 def points(folder: Path, judge: Judge) -> list[dict]:
     """A row for the base model and for every saved LoRA of a run."""
     metrics = read_metrics(folder)
-    rows = [{"epoch": 0, "reward_queries": 0, "unet_evaluations": 0, "train_seconds": 0.0} | judge.base()]
+    rows = [{"epoch": 0, "reward_queries": 0, "denoiser_evaluations": 0, "train_seconds": 0.0} | judge.base()]
     for checkpoint in tqdm(list_checkpoints(folder), desc="judging", unit="LoRA"):
         epoch = int(checkpoint.name.rpartition("_")[2])
         past = [row for step, row in metrics.items() if step <= epoch]
-        costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "unet_evaluations")}
+        costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "denoiser_evaluations")}
         seconds = {"train_seconds": metrics[epoch]["seconds"]}
         rows.append({"epoch": epoch} | costs | seconds | judge.point(checkpoint))
     return rows

@@ -27,7 +27,7 @@ def methods_table(rows: Rows) -> str:
         last = [points[-1] for points in series]
         oracle = _numbers(last, "oracle")
         best = mean(max(_numbers(points, "oracle")) for points in series)
-        names = ("reward_queries", "unet_evaluations", "train_seconds")
+        names = ("reward_queries", "denoiser_evaluations", "train_seconds")
         costs = (f"{mean(_numbers(last, name)):,.0f}" for name in names)
         lines.append(
             f"| {method} | {len(series)} | {' | '.join(costs)} | {mean(_numbers(last, 'reward')):.3f} | "

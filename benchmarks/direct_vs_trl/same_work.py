@@ -20,7 +20,7 @@ import torch
 from benchmarks.direct_vs_trl.our_side import OurSide
 from benchmarks.direct_vs_trl.trl_side import TrlSide
 from benchmarks.results_file import write_rows
-from rl.models.stable_diffusion import sample_seed
+from rl.models.policy import sample_seed
 
 RESULTS = Path(__file__).with_name("same_work.csv")
 ROWS = ("forward", "with_graph", "backward")
@@ -90,7 +90,7 @@ def compare(steps: int, depth: int, guidance: float, pictures: int = 4) -> dict:
     }  # fmt: skip
     ours = OurSide(settings)
     theirs = TrlSide(settings | {"mend_no_guidance": guidance <= 1})
-    own, other = lora(ours.trainer.policy.unet), lora(theirs.pipeline.unet)
+    own, other = lora(ours.trainer.policy.denoiser), lora(theirs.pipeline.unet)
     if set(own) != set(other):
         raise ValueError(f"Expected the same LoRA layers on both sides, got {sorted(set(own) ^ set(other))[:3]}.")
 
@@ -103,7 +103,7 @@ def compare(steps: int, depth: int, guidance: float, pictures: int = 4) -> dict:
         images.append(batch.images)
 
     ours.trainer.update.sample = watched
-    rows = Rows(ours.trainer.policy.unet)
+    rows = Rows(ours.trainer.policy.denoiser)
     found = gradient(ours.trainer.optimizer, own, ours.run_epoch)
     our_rows, ours.epoch = rows.close(), 0
     with mock.patch("rl.models.stable_diffusion.clamp_straight_through", lambda values: values.clamp(0, 1)):

@@ -48,6 +48,8 @@ CASES = {
     "refl": ("direct_train.py", {"method": "refl", "train_step_checkpointing": False}),
     "draft-lv": ("direct_train.py", {"method": "draft-lv"}),
 }  # fmt: skip
+# What metrics.csv called the same number earlier.
+RENAMED = {"unet_evaluations": "denoiser_evaluations"}
 # The demo's own recipes, cut short: HyperAlign as the reward.
 RECIPES = {"demo-ddpo": "ddpo_train.py", "demo-direct": "direct_train.py"}
 
@@ -134,7 +136,7 @@ def compare(before: Path, after: Path) -> dict[str, object]:
 def _metrics(run: Path) -> list[dict[str, str]]:
     with (run / "metrics.csv").open(newline="") as file:
         return [
-            {name: value for name, value in row.items() if not name.startswith("seconds")}
+            {RENAMED.get(name, name): value for name, value in row.items() if not name.startswith("seconds")}
             for row in csv.DictReader(file)
         ]
 

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
-from rl.models.stable_diffusion import sample_seed
+from rl.models.policy import sample_seed
 from rl.prompts import epoch_prompts
 from rl.runs.metrics_file import RunReporter
 from rl.runs.random_state import random_state

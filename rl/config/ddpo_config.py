@@ -13,7 +13,7 @@ class DDPOConfig(TrainConfig):
 
     train_batch_size: int = knob(8, "DDPO", "Trajectories a forward pass and process.", min=1)
     train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
-    train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided UNet.")
+    train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided denoiser.")
     train_clip_range: float = knob(
         1e-4, "DDPO", "PPO clip range; log-probs are means over latent dimensions, so ratios are near 1.", above=0
     )
@@ -25,7 +25,7 @@ class DDPOConfig(TrainConfig):
     )
     train_hold_weight: float = knob(
         0.0, "DDPO",
-        "Holds the UNet's output at the steps outside the window to the base model's, by this weight of the mean "
+        "Holds the denoiser's output at the steps outside the window to the base model's, by this weight of the mean "
         "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
     )
     train_timestep_fraction: float = knob(
@@ -37,7 +37,7 @@ class DDPOConfig(TrainConfig):
     )
     train_step_weighting: Literal["none", "sigma", "output"] = knob(
         "none", "DDPO",
-        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the UNet's output). "
+        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the denoiser's output). "
         "Against low-noise steps that drown the others: their gradient grows with 1 / sigma.",
     )
     advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(

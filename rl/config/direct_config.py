@@ -13,7 +13,7 @@ class DirectConfig(TrainConfig):
 
     method: Literal["refl", "draft", "draft-lv", "alignprop"] = knob(
         "draft", "direct",
-        "refl: one UNet pass at a random late step, to the picture it predicts; draft: the last backprop_steps steps; "
+        "refl: one pass at a random late step, to the picture that it predicts; draft: the last backprop_steps steps; "
         "draft-lv: the last step, averaged over re-noised copies; alignprop: a number of last steps drawn per batch.",
     )
     backprop_steps: int = knob(1, "direct", "draft: last steps that gradients flow through; 0: all.", min=0)

@@ -46,16 +46,16 @@ class TrainConfig:
     accelerator_kwargs: dict = knob({}, "run", "Extra keyword arguments for accelerate.Accelerator, as YAML.")
     project_kwargs: dict = knob({}, "run", "Extra keyword arguments for accelerate's ProjectConfiguration, as YAML.")
     mixed_precision: Literal["no", "fp16", "bf16"] = knob(
-        "no", "run", "Autocast of the UNet; latents, log-probs and LoRA weights stay float32."
+        "no", "run", "Autocast of the denoiser; latents, log-probs and LoRA weights stay float32."
     )
     train_gradient_checkpointing: bool = knob(
-        False, "run", "Recompute the UNet's activations in the backward pass: about a third slower, far less memory."
+        False, "run", "Recompute the denoiser's activations in the backward pass: a third slower, far less memory."
     )
     vae_slicing: bool = knob(False, "run", "Decode one picture at a time: less memory for large batches.")
     vae_tiling: bool = knob(False, "run", "Decode large pictures tile by tile: less memory, faint seams.")
     torch_compile: bool = knob(
         False, "run",
-        "Compile the UNet with torch.compile: minutes at the start, faster steps. Its rounding differs with and "
+        "Compile the denoiser with torch.compile: minutes at the start, faster steps. Its rounding differs with and "
         "without gradients, so ratios before the first update are near 1 and not exactly 1; watch ratio_mean.",
     )
     allow_tf32: bool = knob(True, "run", "Allow TF32 matrix products on Ampere and later.")
@@ -68,8 +68,8 @@ class TrainConfig:
     lora_rank: int = knob(16, "model", "Rank of the LoRA.", min=1)
     lora_alpha: float = knob(16.0, "model", "Alpha of the LoRA; its weight is alpha / rank.", above=0)
     lora_targets: list[str] = knob(
-        ["to_q", "to_k", "to_v", "to_out.0"], "model", "UNet layers that get a LoRA, by the end of their names.",
-        min_items=1,
+        [], "model",
+        "Layers that get a LoRA, by the end of their names; none: those of the model's family.",
     )
     ema_decay: float = knob(0.0, "model", "Decay of the LoRA's moving average, evaluated and saved; 0: off.",
                             min=0, max=0.99999)

@@ -3,7 +3,7 @@
 diffusers  pytorch_lora_weights.safetensors, rank and alpha in its header      pipeline.load_lora_weights
 peft       adapter_model.safetensors and adapter_config.json                   PeftModel.from_pretrained
 kohya      NAME.safetensors, an alpha beside every layer                       ComfyUI, A1111, diffusers
-fused      the whole pipeline, the LoRA merged into its UNet                   DiffusionPipeline.from_pretrained
+fused      the whole pipeline, the LoRA merged into it                         DiffusionPipeline.from_pretrained
 
 Each with a model card, README.md. Files are safetensors and JSON; the folder appears whole or not at all.
 """
@@ -35,13 +35,14 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 class TrainedLora:
     """Weights under PEFT's names (`down_blocks.0. ... .to_q.lora_A.weight`), PEFT's config, and their origin.
 
-    base_folder: folder or hub id that the base model loads from.
+    base_folder: folder or hub id that the base model loads from. denoiser: name of the module in the pipeline.
     """
 
     weights: dict[str, "torch.Tensor"]
     config: dict[str, Any]
     record: TrainingRecord
     base_folder: str
+    denoiser: str
 
 
 def export_lora(
@@ -93,7 +94,7 @@ def export_lora(
         _WRITERS[format](lora, scratch, name, header(lora, license))
         library = "peft" if format == "peft" else "diffusers"
         relation = "finetune" if format == "fused" else "adapter"
-        usage = _usage(format, push_to_hub or name, lora.record.base_model, name)
+        usage = _usage(format, push_to_hub or name, lora.record.base_model, name, lora.denoiser)
         write_card(scratch, name, lora.record, license=license, usage=usage, library=library, relation=relation)
         os.replace(scratch, output)
     finally:
@@ -117,7 +118,7 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
     if not (folder / "config.yaml").is_file():
         raise FileNotFoundError(f"Expected the run's config.yaml in {folder}, found none. Copy it there from the run.")
     settings = read_settings(folder / "config.yaml")
-    weights, config = read_weights(folder)
+    denoiser, weights, config = read_weights(folder)
     base_folder = resolve(settings["model"])
     if base_model and not Path(base_folder).exists():
         base_folder = resolve(base_model)
@@ -140,7 +141,7 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
         epochs=epochs, optimizer_steps=_optimizer_steps(home, epochs), averaged=averaged,
         run=home, final=not checkpoint, pipeline_class=_pipeline_class(base_folder),
     )
-    return TrainedLora(weights, config, record, base_folder)
+    return TrainedLora(weights, config, record, base_folder, denoiser)
 
 
 def _whole(values: dict[str, Any], name: str, path: Path) -> int | None:
@@ -191,16 +192,16 @@ def _averaged(
 ) -> dict[str, "torch.Tensor"]:
     """The checkpoint's moving average under the weights' names; it is stored by the place of its parameters."""
     from accelerate import init_empty_weights
-    from diffusers import UNet2DConditionModel
 
     from rl.lora.adapter import ADAPTER, add_lora
+    from rl.models.loading import empty_denoiser
 
+    _, denoiser = empty_denoiser(base)
     with init_empty_weights():
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(base, subfolder="unet"))
         add_lora(
-            unet, rank=config["r"], alpha=config["lora_alpha"], targets=sorted(config["target_modules"]), seed=0
+            denoiser, rank=config["r"], alpha=config["lora_alpha"], targets=sorted(config["target_modules"]), seed=0
         )
-    places = [name for name, parameter in unet.named_parameters() if parameter.requires_grad]
+    places = [name for name, parameter in denoiser.named_parameters() if parameter.requires_grad]
     averages = {name.replace(f".{ADAPTER}.", "."): tensors.get(f"average.{i}") for i, name in enumerate(places)}
     differing = sorted(
         name for name in weights.keys() | averages.keys()
@@ -242,9 +243,10 @@ def _write_diffusers(lora: TrainedLora, folder: Path, name: str, metadata: dict[
     from rl.lora.adapter import WEIGHTS_NAME
 
     # Without rank and alpha in the header the loader assumes alpha = rank.
-    adapter = json.dumps({f"unet.{key}": value for key, value in lora.config.items()}, indent=2, sort_keys=True)
+    config = {f"{lora.denoiser}.{key}": value for key, value in lora.config.items()}
+    adapter = json.dumps(config, indent=2, sort_keys=True)
     # PEFT's names, for the same reason as in `rl.lora.adapter.save_lora`.
-    layers = {f"unet.{name}": tensor for name, tensor in lora.weights.items()}
+    layers = {f"{lora.denoiser}.{name}": tensor for name, tensor in lora.weights.items()}
     _save(layers, folder / WEIGHTS_NAME, metadata | {"lora_adapter_metadata": adapter})
 
 
@@ -283,21 +285,21 @@ def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
     from rl.lora.adapter import add_lora, load_lora
 
     pipeline = DiffusionPipeline.from_pretrained(lora.base_folder, dtype=torch.float32)
-    record = lora.record
+    record, denoiser = lora.record, getattr(pipeline, lora.denoiser)
     try:
-        add_lora(pipeline.unet, rank=record.rank, alpha=record.alpha, targets=record.targets, seed=0)
+        add_lora(denoiser, rank=record.rank, alpha=record.alpha, targets=record.targets, seed=0)
         with tempfile.TemporaryDirectory(dir=folder) as weights:
             _write_diffusers(lora, Path(weights), name, metadata)
-            load_lora(pipeline.unet, type(pipeline), Path(weights))  # strict, where diffusers' own loader warns
+            load_lora(denoiser, type(pipeline), Path(weights))  # strict, where diffusers' own loader warns
     except ValueError as error:
         raise ValueError(
             f"Expected the base model of the run at {lora.base_folder}, got one that its LoRA does not fit: {error}"
         ) from error
-    pipeline.unet.fuse_lora()
-    pipeline.unet.unload_lora()
+    denoiser.fuse_lora()
+    denoiser.unload_lora()
     pipeline.save_pretrained(folder, safe_serialization=True)
-    del pipeline
-    for path in (folder / "unet").glob("*.safetensors"):
+    del pipeline, denoiser
+    for path in (folder / lora.denoiser).glob("*.safetensors"):
         _save(load_file(path), path.with_suffix(".tmp"), metadata)
         path.with_suffix(".tmp").replace(path)
 
@@ -305,12 +307,12 @@ def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
 _WRITERS = {"diffusers": _write_diffusers, "peft": _write_peft, "kohya": _write_kohya, "fused": _write_fused}
 
 
-def _usage(format: str, place: str, base: str, name: str) -> str:
+def _usage(format: str, place: str, base: str, name: str, denoiser: str) -> str:
     start = f"from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained(\"{base}\")\n"
     code = {
         "diffusers": start + f'pipeline.load_lora_weights("{place}")',
         "peft": "from peft import PeftModel\n" + start
-        + f'pipeline.unet = PeftModel.from_pretrained(pipeline.unet, "{place}")',
+        + f'pipeline.{denoiser} = PeftModel.from_pretrained(pipeline.{denoiser}, "{place}")',
         "kohya": start + f'pipeline.load_lora_weights("{place}", weight_name="{name}.safetensors")',
         "fused": f'from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained("{place}")',
     }[format]

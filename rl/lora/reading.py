@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from reward.files.plain_yaml import read_plain_yaml
 from rl.lora.adapter import WEIGHTS_NAME
+from rl.models.loading import DENOISERS
 
 _LAYER = re.compile(r".+\.lora_[AB]\.weight")
 
@@ -30,8 +31,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings | {"rewards": list(map(str, settings.get("rewards") or []))}
 
 
-def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Weights under PEFT's names, and PEFT's config from the file's header.
+def read_weights(folder: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, Any]]:
+    """The denoiser's name in its pipeline, weights under PEFT's names, and PEFT's config from the file's header.
 
     Raises:
         FileNotFoundError: no file.
@@ -50,24 +51,28 @@ def read_weights(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
     # KeyError: a data type that torch does not have; AttributeError: a header that is no mapping
     except (SafetensorError, AttributeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected a LoRA in {path} but could not read it: {error}. Fetch it again.") from error
-    foreign = [name for name in tensors if not name.startswith("unet.")]
+    denoiser = next(iter(tensors), "").partition(".")[0]
+    denoiser = denoiser if denoiser in DENOISERS else DENOISERS[0]
+    foreign = [name for name in tensors if not name.startswith(f"{denoiser}.")]
     if foreign:
-        raise ValueError(f"Expected layers of the UNet alone in {path}, got {foreign[0]}.")
-    config = {name.removeprefix("unet."): value for name, value in names if name.startswith("unet.")}
+        raise ValueError(f"Expected layers of one denoiser ({' or '.join(DENOISERS)}) in {path}, got {foreign[0]}.")
+    own = f"{denoiser}."
+    config = {name.removeprefix(own): value for name, value in names if name.startswith(own)}
     missing = [name for name in ("r", "lora_alpha", "target_modules") if name not in config]
     if missing:
         raise ValueError(
             f"Expected r, lora_alpha and target_modules in the header of {path}, got no {', '.join(missing)}. "
             "Every loader would guess alpha = rank; export from a file that the trainer wrote."
         )
-    weights = {name.removeprefix("unet."): tensor for name, tensor in tensors.items()}
-    try:
-        layers = convert_unet_state_dict_to_peft(weights)
-    # it parses the names
-    except (IndexError, KeyError, ValueError) as error:
-        raise ValueError(f"Expected the names of a UNet's layers in {path}, got trouble: {error!r}.") from error
+    layers = {name.removeprefix(own): tensor for name, tensor in tensors.items()}
+    if denoiser == "unet":
+        try:
+            layers = convert_unet_state_dict_to_peft(layers)
+        # it parses the names
+        except (IndexError, KeyError, ValueError) as error:
+            raise ValueError(f"Expected the names of a UNet's layers in {path}, got trouble: {error!r}.") from error
     _check_adapter(config, layers, path)
-    return layers, config
+    return denoiser, layers, config
 
 
 def _check_adapter(config: dict[str, Any], layers: dict[str, torch.Tensor], path: Path) -> None:

@@ -1,42 +1,24 @@
-"""A diffusers Stable Diffusion pipeline as a policy: rollout -> Trajectory, and the log-prob of a stored step."""
+"""Stable Diffusion 1.x, 2.x and XL as a policy: a UNet that is told a prompt, sampled by stochastic DDIM."""
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
+from rl.config.train_config import TrainConfig
 from rl.models.clamping import clamp_straight_through
 from rl.models.conditioning import Conditioning, PromptEncoder, is_sdxl
-from rl.sampling.ddim import DDIMStep, as_ddim, ddim_steps, log_prob, step_mean
+from rl.models.policy import Trajectory, at_least_float32
+from rl.sampling.ddim import DDIMStep, as_ddim, clean_from_output, clean_prediction, ddim_steps, step_mean
+from rl.sampling.step import log_prob
 
 
-@dataclass
-class Trajectory:
-    """Rollouts of N pictures over T steps.
+class StableDiffusionPolicy:
+    """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned; see `rl.models.policy.Policy`.
 
-    latents: (T+1,N,C,H,W) float32, noise first, picture last; log_probs: (T,N), 0 where a step has no density.
-    """
-
-    latents: torch.Tensor
-    log_probs: torch.Tensor
-    prompts: list[str]
-    guidance_scale: float
-
-
-def sample_seed(seed: int, *key: int) -> int:
-    """Seed of one picture's noise: a function of the run's seed and of the picture's place, e.g. (epoch, index)."""
-    return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
-
-
-class DiffusionPolicy:
-    """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned.
-
-    `rows_evaluated` counts the UNet's evaluations, one a row: what sampling and training cost, whatever the machine.
-    `trained_unet` is what gradients flow through: the trainer replaces it with the wrapped module, so that they are
-    synchronised between processes. Rollouts use the bare module.
+    Rollouts use the bare module, `denoiser`; gradients flow through `trained`, which a trainer may wrap.
 
     Args:
         pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`; its scheduler is read as DDIM.
@@ -46,11 +28,14 @@ class DiffusionPolicy:
         negative_prompt: what guidance leads away from.
     """
 
+    pipeline_classes = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
+
     def __init__(
         self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""
     ) -> None:
         self.pipeline = pipeline
-        self.unet = self.trained_unet = pipeline.unet
+        self.denoiser = self.trained = pipeline.unet
         self.vae = pipeline.vae
         pipeline.unet.eval()
         pipeline.vae.eval().requires_grad_(False)
@@ -64,11 +49,24 @@ class DiffusionPolicy:
         self.rows_evaluated = 0
         self.prompt_encoder = PromptEncoder(pipeline, negative_prompt, (height, width))
 
+    @classmethod
+    def fits(cls, pipeline: Any) -> bool:
+        """Whether this file knows the pipeline's class."""
+        return type(pipeline).__name__ in cls.pipeline_classes
+
+    @classmethod
+    def from_config(cls, pipeline: Any, config: TrainConfig) -> "StableDiffusionPolicy":
+        """The policy that a run's config describes."""
+        return cls(
+            pipeline, num_steps=config.sample_num_steps, eta=config.sample_eta, resolution=config.resolution,
+            negative_prompt=config.negative_prompts,
+        )
+
     @property
     def device(self) -> torch.device:
         """Where the UNet lives."""
         # diffusers' own property searches all modules for offloading hooks, as slow as a text encoding.
-        return next(self.unet.parameters()).device
+        return next(self.denoiser.parameters()).device
 
     @property
     def _vae_factor(self) -> int:
@@ -76,15 +74,15 @@ class DiffusionPolicy:
 
     def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
         factor = self._vae_factor
-        side = resolution // factor if resolution else self.unet.config.sample_size
+        side = resolution // factor if resolution else self.denoiser.config.sample_size
         # Every halving of the UNet must come out even, or its skip connections do not fit.
-        multiple = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
+        multiple = factor * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
         if resolution and resolution % multiple:
             raise ValueError(
                 f"resolution: expected a multiple of {multiple} for this model, got {resolution}. "
                 f"Set for example {max(multiple, round(resolution / multiple) * multiple)}."
             )
-        return (self.unet.config.in_channels, side, side)
+        return (self.denoiser.config.in_channels, side, side)
 
     def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> Conditioning:
         """What the UNet is told of N pictures; with guidance 2N rows, the negative prompt first."""
@@ -92,21 +90,23 @@ class DiffusionPolicy:
 
     def predict(
         self,
-        unet: Any,
-        step: DDIMStep | Sequence[DDIMStep],
+        denoiser: Any,
+        step: DDIMStep | Sequence[DDIMStep] | torch.Tensor,
         latents: torch.Tensor,
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
         """Guided model output (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it.
 
-        step: that of all rows, or K steps, each that of N / K rows.
+        step: that of all rows, or K steps, each that of N / K rows, or timesteps (N,).
         """
         timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
         inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
         self.rows_evaluated += len(inputs)
         output = at_least_float32(
-            unet(inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False)[0]
+            denoiser(
+                inputs, timestep, conditioning.embeddings, added_cond_kwargs=conditioning.added, return_dict=False
+            )[0]
         )
         if guidance_scale <= 1:
             return output
@@ -154,12 +154,12 @@ class DiffusionPolicy:
         behind = guidance_scale if log_prob_guidance is None else log_prob_guidance
         plain = self.conditioning(prompts, behind) if behind != guidance_scale else None
         for index, step in enumerate(self.steps[:num_steps]):
-            output = self.predict(self.unet, step, latents[index], conditioning, guidance_scale)
+            output = self.predict(self.denoiser, step, latents[index], conditioning, guidance_scale)
             mean = step_mean(step, output, latents[index])
             torch.add(mean, latents[index + 1], alpha=step.sigma, out=latents[index + 1])
             if log_probs and step.is_stochastic:
                 if plain is not None:
-                    output = self.predict(self.unet, step, latents[index], plain, behind)
+                    output = self.predict(self.denoiser, step, latents[index], plain, behind)
                     mean = step_mean(step, output, latents[index])
                 out.log_probs[index, rows] = log_prob(step, mean, latents[index + 1])
         return out
@@ -184,7 +184,7 @@ class DiffusionPolicy:
     ) -> torch.Tensor:
         """(N,): log-prob of having gone from `latents` to `next_latents` at step `index`; carries a gradient."""
         step = self.steps[index]
-        output = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+        output = self.predict(self.trained, step, latents, conditioning, guidance_scale)
         return log_prob(step, step_mean(step, output, latents), next_latents)
 
     def means(
@@ -193,7 +193,7 @@ class DiffusionPolicy:
         latents: torch.Tensor,
         conditioning: Conditioning,
         guidance_scale: float,
-        unet: Any = None,
+        denoiser: Any = None,
     ) -> torch.Tensor:
         """(K,N,C,H,W): where K steps lead from `latents` without their noise, in one forward pass of K * N rows.
 
@@ -202,13 +202,13 @@ class DiffusionPolicy:
             latents: (K,N,C,H,W).
             conditioning: that of the N prompts, K times over.
             guidance_scale: see `predict`.
-            unet: None: the one that gradients flow through.
+            denoiser: None: the one that gradients flow through.
         """
-        unet = unet or self.trained_unet
+        denoiser = denoiser or self.trained
         steps = [self.steps[index] for index in indices]
         # One step is asked for as the rollout does, so that it rounds as the rollout did.
         asked = steps if len(steps) > 1 else steps[0]
-        output = self.predict(unet, asked, latents.flatten(0, 1), conditioning, guidance_scale)
+        output = self.predict(denoiser, asked, latents.flatten(0, 1), conditioning, guidance_scale)
         output = output.unflatten(0, latents.shape[:2])
         return torch.stack([step_mean(step, output[k], latents[k]) for k, step in enumerate(steps)])
 
@@ -218,7 +218,43 @@ class DiffusionPolicy:
     ) -> torch.Tensor:
         """`means` of the base model, without a gradient."""
         with self.base_model():
-            return self.means(indices, latents, conditioning, guidance_scale, self.unet)
+            return self.means(indices, latents, conditioning, guidance_scale, self.denoiser)
+
+    def transition(
+        self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Step `index` from latents (N,C,H,W) through the bare UNet: the clean prediction, and the next mean."""
+        step = self.steps[index]
+        output = self.predict(self.denoiser, step, latents, conditioning, guidance_scale)
+        return clean_prediction(step, output, latents), step_mean(step, output, latents)
+
+    def predict_clean(
+        self,
+        level: int | torch.Tensor,
+        latents: torch.Tensor,
+        conditioning: Conditioning,
+        guidance_scale: float,
+        denoiser: Any = None,
+    ) -> torch.Tensor:
+        """The clean latents (N,C,H,W) that the UNet sees in `latents` of a timestep, a number or (N,)."""
+        timesteps = torch.as_tensor(level, device=latents.device).expand(len(latents))
+        output = self.predict(denoiser or self.trained, timesteps, latents, conditioning, guidance_scale)
+        config, (signal, noise) = self.scheduler.config, self._signal_and_noise(level, latents)
+        clip = config.clip_sample_range if config.clip_sample else None
+        return clean_from_output(config.prediction_type, signal, noise, output, latents, clip)[0]
+
+    def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, level: int | torch.Tensor) -> torch.Tensor:
+        """sqrt(a_t) clean + sqrt(1 - a_t) noise at a timestep, a number or (N,)."""
+        signal, spread = self._signal_and_noise(level, clean)
+        return signal * clean + spread * noise
+
+    def _signal_and_noise(self, level: int | torch.Tensor, like: torch.Tensor) -> tuple[Any, Any]:
+        products = self.scheduler.alphas_cumprod.double()
+        if not isinstance(level, torch.Tensor):
+            product = products[level].item()
+            return math.sqrt(product), math.sqrt(1 - product)
+        own = products.to(like.device)[level.to(like.device)].view(-1, *[1] * (like.dim() - 1))
+        return own.sqrt().to(like.dtype), (1 - own).sqrt().to(like.dtype)
 
     def distance_to_base(
         self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
@@ -226,8 +262,8 @@ class DiffusionPolicy:
         """Mean squared difference of the UNet's output at step `index` from the base model's; carries a gradient."""
         step = self.steps[index]
         with torch.no_grad(), self.base_model():
-            base = self.predict(self.unet, step, latents, conditioning, guidance_scale)
-        tuned = self.predict(self.trained_unet, step, latents, conditioning, guidance_scale)
+            base = self.predict(self.denoiser, step, latents, conditioning, guidance_scale)
+        tuned = self.predict(self.trained, step, latents, conditioning, guidance_scale)
         return (tuned.float() - base.float()).square().mean()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
@@ -239,11 +275,11 @@ class DiffusionPolicy:
     @contextlib.contextmanager
     def base_model(self) -> Iterator[None]:
         """Inside, the LoRA is off: the policy is the base model, bit for bit."""
-        self.unet.disable_adapters()
+        self.denoiser.disable_adapters()
         try:
             yield
         finally:
-            self.unet.enable_adapters()
+            self.denoiser.enable_adapters()
 
     def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
         # On the CPU whatever the device: a seed then means the same picture everywhere.
@@ -252,12 +288,9 @@ class DiffusionPolicy:
         return torch.stack(rows, dim=1).to(self.device)
 
 
-def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _timesteps(steps: Sequence[DDIMStep], latents: torch.Tensor, guidance_scale: float) -> torch.Tensor:
+def _timesteps(steps: Sequence[DDIMStep] | torch.Tensor, latents: torch.Tensor, guidance_scale: float) -> torch.Tensor:
     # One a row of the UNet's input, which guidance doubles.
-    rows = torch.tensor([step.timestep for step in steps]).repeat_interleave(len(latents) // len(steps))
+    rows = steps
+    if not isinstance(steps, torch.Tensor):
+        rows = torch.tensor([step.timestep for step in steps]).repeat_interleave(len(latents) // len(steps))
     return (rows if guidance_scale <= 1 else rows.repeat(2)).to(latents.device)

@@ -11,7 +11,7 @@ import torch
 
 from reward.files.writing import write_text
 from rl.lora.adapter import scaled_lora
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import Policy, sample_seed
 from rl.monitoring.bootstrap import bootstrap_interval
 from rl.rewards.loading import RewardSet
 from rl.runs.pictures import save_picture
@@ -42,7 +42,7 @@ class Evaluator:
 
     def __init__(
         self,
-        policy: DiffusionPolicy,
+        policy: Policy,
         rewards: RewardSet,
         eval_rewards: RewardSet,
         prompts: Sequence[str],
@@ -112,7 +112,7 @@ class Evaluator:
             base = {g: self.scores(count, g, progress) for g in guidance_scales}
         comparison = Comparison(base, lora, self.metric, [self.prompt(i) for i in range(count)])
         for scale in sorted(set(lora_scales) - {1.0}):
-            with scaled_lora(self.policy.unet, scale):
+            with scaled_lora(self.policy.denoiser, scale):
                 comparison.scaled[scale] = self.scores(count, comparison.guidance_lora, progress)
         return comparison
 

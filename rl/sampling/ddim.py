@@ -1,4 +1,4 @@
-"""One stochastic DDIM step: mean, standard deviation, log-probability. Pure functions.
+"""One stochastic DDIM step: mean, standard deviation, clean prediction. Pure functions.
 
 Formulas (12) and (16) of Song et al., "Denoising Diffusion Implicit Models" (arXiv:2010.02502). With the cumulative
 products a_t (this step) and a_s (the next, less noisy one):
@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-# Below that a step adds no noise that float32 latents could hold, and its log-prob would be a division by nothing.
-ZERO_SIGMA = 1e-6
+from rl.sampling.step import ZERO_SIGMA
+
 _PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 
@@ -33,6 +33,11 @@ class DDIMStep:
     sigma: float
     prediction_type: str
     clip: float | None
+
+    @property
+    def level(self) -> int:
+        """The timestep."""
+        return self.timestep
 
     @property
     def is_stochastic(self) -> bool:
@@ -146,49 +151,44 @@ def clean_prediction(step: DDIMStep, model_output: torch.Tensor, latents: torch.
     return _clean_and_noise(step, model_output, latents)[0]
 
 
-def _clean_and_noise(
-    step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor
+def clean_from_output(
+    prediction_type: str,
+    signal: float | torch.Tensor,
+    noise: float | torch.Tensor,
+    model_output: torch.Tensor,
+    latents: torch.Tensor,
+    clip: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    if step.prediction_type == "epsilon":
-        clean = (latents - step.noise * model_output) / step.signal
+    """(x0, eps), each (B,C,H,W), that a model's output means for latents = signal x0 + noise eps.
+
+    Args:
+        prediction_type: epsilon, v_prediction (signal eps - noise x0) or sample.
+        signal: sqrt(a_t), a number or (B,1,1,1).
+        noise: sqrt(1 - a_t), likewise.
+        model_output: (B,C,H,W).
+        latents: (B,C,H,W).
+        clip: x0 is clamped to +- this; None: not at all.
+
+    Raises:
+        ValueError: unknown prediction type.
+    """
+    if prediction_type == "epsilon":
+        clean = (latents - noise * model_output) / signal
         eps = model_output
-    elif step.prediction_type == "v_prediction":
-        clean = step.signal * latents - step.noise * model_output
-        eps = step.signal * model_output + step.noise * latents
-    elif step.prediction_type == "sample":
+    elif prediction_type == "v_prediction":
+        clean = signal * latents - noise * model_output
+        eps = signal * model_output + noise * latents
+    elif prediction_type == "sample":
         clean = model_output
-        eps = (latents - step.signal * clean) / step.noise
+        eps = (latents - signal * clean) / noise
     else:
-        raise ValueError(f"Expected prediction type epsilon, v_prediction or sample, got {step.prediction_type!r}.")
-    if step.clip is not None:
-        clean = clean.clamp(-step.clip, step.clip)
+        raise ValueError(f"Expected prediction type epsilon, v_prediction or sample, got {prediction_type!r}.")
+    if clip is not None:
+        clean = clean.clamp(-clip, clip)
     return clean, eps
 
 
-def kl_divergence(step: DDIMStep, mean: torch.Tensor, base_mean: torch.Tensor) -> torch.Tensor:
-    """(B,): KL of N(mean, sigma^2) from N(base_mean, sigma^2), mean over latent dimensions as `log_prob` is.
-
-    (mean - base_mean)^2 / (2 sigma^2): in closed form, since both have the step's sigma.
-
-    Raises:
-        ValueError: the step has no noise and hence no density.
-    """
-    _check_stochastic(step)
-    return (mean.float() - base_mean.float()).square().flatten(1).mean(1) * (0.5 / step.sigma**2)
-
-
-def log_prob(step: DDIMStep, mean: torch.Tensor, next_latents: torch.Tensor) -> torch.Tensor:
-    """(B,): mean over latent dimensions of log N(next_latents; mean, sigma^2).
-
-    Raises:
-        ValueError: the step has no noise and hence no density.
-    """
-    _check_stochastic(step)
-    constant = math.log(step.sigma) + 0.5 * math.log(2 * math.pi)
-    squares = (next_latents.float() - mean.float()).square().flatten(1).mean(1)
-    return squares * (-0.5 / step.sigma**2) - constant
-
-
-def _check_stochastic(step: DDIMStep) -> None:
-    if not step.is_stochastic:
-        raise ValueError(f"Expected a stochastic step, got sigma = {step.sigma:.1e} at timestep {step.timestep}.")
+def _clean_and_noise(
+    step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return clean_from_output(step.prediction_type, step.signal, step.noise, model_output, latents, step.clip)

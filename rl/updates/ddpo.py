@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from rl.config.ddpo_config import DDPOConfig
-from rl.models.stable_diffusion import DiffusionPolicy, Trajectory
-from rl.sampling.ddim import kl_divergence, log_prob
+from rl.models.policy import Policy, Trajectory
+from rl.sampling.step import kl_divergence, log_prob
+from rl.updates.advantages import PromptStatistics, compute_advantages
 from rl.updates.experience import Experience, SampledBatch
 from rl.updates.optimizer import take_step
 
@@ -22,7 +23,7 @@ class DDPOUpdate:
 
     needs_gradients = False
 
-    def __init__(self, config: DDPOConfig, policy: DiffusionPolicy, accelerator: Any, optimizer: Any) -> None:
+    def __init__(self, config: DDPOConfig, policy: Policy, accelerator: Any, optimizer: Any) -> None:
         self.config, self.policy, self.accelerator, self.optimizer = config, policy, accelerator, optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.window = trained_steps(policy, config.train_step_window)
@@ -118,7 +119,7 @@ class DDPOUpdate:
                 indices = window[start : start + self.config.train_steps_per_pass]
                 is_last = len(records) + len(indices) == passes
                 # Gradients are summed over the passes and need to be exchanged once.
-                sync = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.policy.trained_unet)
+                sync = contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.policy.trained)
                 with sync:
                     losses, own_records, distances = self._losses(trajectory, advantages, batch, prompts, indices)
                     self.accelerator.backward(torch.stack(losses).sum() / passes)
@@ -163,7 +164,7 @@ class DDPOUpdate:
         distances = []
         conditioning = self.policy.conditioning(prompts, self.guidance) if self.held else None
         for index in self.held:
-            with self.accelerator.no_sync(self.policy.trained_unet):
+            with self.accelerator.no_sync(self.policy.trained):
                 latents = trajectory.latents[index, _as_slice(batch)]
                 distance = self.policy.distance_to_base(index, latents, conditioning, self.guidance)
                 weight = self.config.train_hold_weight / (num_batches * len(self.held))
@@ -195,58 +196,7 @@ def ppo_loss(
     return loss, record
 
 
-def compute_advantages(
-    rewards: torch.Tensor, group_size: int, mode: str, clip: float
-) -> tuple[torch.Tensor, int]:
-    """Advantages of (N,) rewards whose groups of `group_size` lie side by side.
-
-    mode group: by the group's mean and std; group_mean: group's mean, std of the epoch around it; global: the epoch's
-    mean and std. Standard deviations are those of the population. A group whose rewards are all equal says nothing:
-    its advantages are 0, and it is counted.
-
-    Returns:
-        (N,) float32 advantages in [-clip, clip], and the number of such groups.
-
-    Raises:
-        ValueError: unknown mode.
-    """
-    values = rewards.double().view(-1, len(rewards) if mode == "global" else group_size)
-    centred = values - values.mean(1, keepdim=True)
-    spread = centred.square().mean(1, keepdim=True).sqrt()
-    # Rewards are float32: below its resolution a spread is rounding, and dividing by it would blow noise up.
-    says_nothing = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
-    if mode == "group_mean":
-        spread = centred.square().mean().sqrt().expand_as(spread)
-    elif mode not in ("group", "global"):
-        raise ValueError(f"Expected advantage mode group, group_mean or global, got {mode!r}.")
-    advantages = torch.where(says_nothing, 0.0, centred / spread.where(~says_nothing, 1.0))
-    return advantages.clamp(-clip, clip).flatten().float(), int(says_nothing.sum())
-
-
-class PromptStatistics:
-    """TRL's per-prompt normalisation: mean and std over a prompt's last `buffer_size` rewards, of past epochs too."""
-
-    def __init__(self, buffer_size: int, min_count: int) -> None:
-        self.buffer_size, self.min_count = buffer_size, min_count
-        self.rewards: dict[str, list[float]] = {}
-
-    def update(self, prompts: Sequence[str], rewards: torch.Tensor) -> torch.Tensor:
-        """(N,) advantages; prompts with fewer than `min_count` remembered rewards use the mean and std of (N,)."""
-        values = rewards.double().numpy()
-        advantages = np.empty_like(values)
-        places: dict[str, list[int]] = {}
-        for place, prompt in enumerate(prompts):
-            places.setdefault(prompt, []).append(place)
-        for prompt, own_places in places.items():
-            own = values[own_places]
-            remembered = (self.rewards.get(prompt, []) + own.tolist())[-self.buffer_size :]
-            self.rewards[prompt] = remembered
-            basis = values if len(remembered) < self.min_count else np.array(remembered)
-            advantages[own_places] = (own - basis.mean()) / (basis.std() + 1e-6)
-        return torch.from_numpy(advantages).float()
-
-
-def trained_steps(policy: DiffusionPolicy, window: Sequence[float]) -> list[int]:
+def trained_steps(policy: Policy, window: Sequence[float]) -> list[int]:
     """Indices of the stochastic steps in a window given as shares of all steps, 0 the noisiest.
 
     Raises:
@@ -263,7 +213,7 @@ def trained_steps(policy: DiffusionPolicy, window: Sequence[float]) -> list[int]
     return chosen
 
 
-def held_steps(policy: DiffusionPolicy, window: Sequence[int]) -> list[int]:
+def held_steps(policy: Policy, window: Sequence[int]) -> list[int]:
     """Indices of the steps that are not trained.
 
     Raises:
@@ -278,7 +228,7 @@ def held_steps(policy: DiffusionPolicy, window: Sequence[int]) -> list[int]:
     return held
 
 
-def step_weights(policy: DiffusionPolicy, window: Sequence[int], kind: str) -> dict[int, float]:
+def step_weights(policy: Policy, window: Sequence[int], kind: str) -> dict[int, float]:
     """Weight of each trained step's log-ratio, mean 1: none, sigma, or 1 / output_sensitivity ("output")."""
     raw = {
         index: {

@@ -16,10 +16,9 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from rl.config.direct_config import DirectConfig
-from rl.models.conditioning import Conditioning
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.policy import Policy
 from rl.rewards.augmentation import random_views
-from rl.sampling.ddim import clean_prediction, kl_divergence, step_mean
+from rl.sampling.step import kl_divergence
 from rl.updates.experience import Experience, SampledBatch
 from rl.updates.optimizer import take_step
 
@@ -29,7 +28,7 @@ class DirectUpdate:
 
     needs_gradients = True
 
-    def __init__(self, config: DirectConfig, policy: DiffusionPolicy, accelerator: Any, optimizer: Any) -> None:
+    def __init__(self, config: DirectConfig, policy: Policy, accelerator: Any, optimizer: Any) -> None:
         total = len(policy.steps)
         if config.backprop_steps > total:
             raise ValueError(
@@ -112,7 +111,7 @@ class DirectUpdate:
         return 1 if self.config.method in ("refl", "draft-lv") else len(self.policy.steps) - first
 
     def _last_steps(
-        self, first: int, batch: SampledBatch, conditioning: Conditioning
+        self, first: int, batch: SampledBatch, conditioning: Any
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         store, penalties = batch.trajectory.latents, []
         latents = store[first, batch.rows].clone()
@@ -126,36 +125,33 @@ class DirectUpdate:
         return latents, penalties
 
     def _predict_clean(
-        self, index: int, batch: SampledBatch, conditioning: Conditioning
+        self, index: int, batch: SampledBatch, conditioning: Any
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         latents = batch.trajectory.latents[index, batch.rows].clone()
-        output = self._with_graph(self._output, index, latents, conditioning)
-        step = self.policy.steps[index]
-        clean = clean_prediction(step, output, latents)
+        clean, mean = self._with_graph(self._transition, index, latents, conditioning)
         batch.trajectory.latents[-1, batch.rows] = clean.detach()
-        return clean, self._penalty(index, latents, step_mean(step, output, latents), conditioning)
+        return clean, self._penalty(index, latents, mean, conditioning)
 
     def _renoised(self, batch: SampledBatch, copies: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
         index = len(self.policy.steps) - 1
-        step = self.policy.steps[index]
-        clean = batch.trajectory.latents[-1, batch.rows].repeat(copies, 1, 1, 1)
+        clean = torch.cat([batch.trajectory.latents[-1, batch.rows]] * copies)
         generators = [torch.Generator().manual_seed(seed) for seed in np.random.default_rng(batch.seeds).integers(
             2**63, size=len(clean)).tolist()]  # fmt: skip
         noise = torch.stack([torch.randn(clean.shape[1:], generator=generator) for generator in generators])
-        latents = step.signal * clean + step.noise * noise.to(clean.device)
+        latents = self.policy.add_noise(clean, noise.to(clean.device), self.policy.steps[index].level)
         conditioning = self.policy.conditioning([*batch.prompts] * copies, self.config.sample_guidance_scale)
         mean = self._with_graph(self._mean, index, latents, conditioning)
         return mean, self._penalty(index, latents, mean, conditioning)
 
-    def _output(self, index: int, latents: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        # The bare module: gradients are exchanged once, before the optimiser's step, however often it was called.
-        guidance = self.config.sample_guidance_scale
-        return self.policy.predict(self.policy.unet, self.policy.steps[index], latents, conditioning, guidance)
+    # The bare module: gradients are exchanged once, before the optimiser's step, however often it was called.
 
-    def _mean(self, index: int, latents: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        return step_mean(self.policy.steps[index], self._output(index, latents, conditioning), latents)
+    def _transition(self, index: int, latents: torch.Tensor, conditioning: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.policy.transition(index, latents, conditioning, self.config.sample_guidance_scale)
 
-    def _with_graph(self, function: Any, *arguments: Any) -> torch.Tensor:
+    def _mean(self, index: int, latents: torch.Tensor, conditioning: Any) -> torch.Tensor:
+        return self._transition(index, latents, conditioning)[1]
+
+    def _with_graph(self, function: Any, *arguments: Any) -> Any:
         if not self.config.train_step_checkpointing:
             return function(*arguments)
         # Reentrant: the first pass then is one without a graph; the other kind records one only to drop most of it,
@@ -164,7 +160,7 @@ class DirectUpdate:
         return checkpoint(lambda anchor, *rest: function(*rest), self._anchor, *arguments, use_reentrant=True)
 
     def _penalty(
-        self, index: int, latents: torch.Tensor, mean: torch.Tensor, conditioning: Conditioning
+        self, index: int, latents: torch.Tensor, mean: torch.Tensor, conditioning: Any
     ) -> list[torch.Tensor]:
         # Where a step has no noise there is no density, and no divergence.
         if not self.config.train_kl_weight or not self.policy.steps[index].is_stochastic:

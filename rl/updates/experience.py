@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from rl.models.stable_diffusion import Trajectory
+from rl.models.policy import Trajectory
 
 
 @dataclass

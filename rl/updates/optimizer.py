@@ -14,7 +14,7 @@ def make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) ->
         ImportError: 8-bit is asked for and bitsandbytes is not installed.
 
     Example:
-        >>> make_optimizer(config, add_lora(unet, rank=8, alpha=8, targets=["to_q"], seed=0))
+        >>> make_optimizer(config, add_lora(policy.denoiser, rank=8, alpha=8, targets=["to_q"], seed=0))
     """
     optimizer_class: Any = torch.optim.AdamW
     if config.train_use_8bit_adam:

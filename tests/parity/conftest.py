@@ -14,7 +14,8 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy, Trajectory
+from rl.models.policy import Trajectory
+from rl.models.stable_diffusion import StableDiffusionPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
 TRL_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
@@ -55,7 +56,7 @@ def trl():
 class Comparison:
     """What our side gave to theirs, and what came back."""
 
-    policy: DiffusionPolicy
+    policy: StableDiffusionPolicy
     lora: dict[str, torch.nn.Parameter]
     rollout: Trajectory
     stored: dict[str, torch.Tensor]
@@ -68,7 +69,7 @@ def comparison(trl, tiny_pipeline_folder, tmp_path_factory) -> Comparison:
     """One process runs every scenario: starting it costs more than they do."""
     folder = tmp_path_factory.mktemp("exchange")
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_pipeline_folder, safety_checker=None)
-    policy = DiffusionPolicy(pipeline, num_steps=5)
+    policy = StableDiffusionPolicy(pipeline, num_steps=5)
     add_lora(pipeline.unet, rank=4, alpha=4.0, targets=TRL_TARGETS, seed=0)
     lora = {name: p for name, p in pipeline.unet.named_parameters() if p.requires_grad}
     for number, parameter in enumerate(lora.values()):
@@ -83,7 +84,7 @@ def comparison(trl, tiny_pipeline_folder, tmp_path_factory) -> Comparison:
     return Comparison(policy, lora, policy.rollout(PICTURES, range(4), GUIDANCE), stored, folder, results)
 
 
-def _stored_rollout(policy: DiffusionPolicy) -> dict[str, torch.Tensor]:
+def _stored_rollout(policy: StableDiffusionPolicy) -> dict[str, torch.Tensor]:
     """A rollout of ours whose log-probs are moved, so that some ratios are clipped on either side and some are not."""
     moved = torch.tensor([3e-4, -3e-4, 5e-5, -5e-5])
     rollouts = {guided: policy.rollout(PICTURES, range(4), GUIDANCE, log_prob_guidance=GUIDANCE if guided else 1.0)

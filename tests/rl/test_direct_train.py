@@ -68,7 +68,7 @@ def test_reward_rises_and_costs_are_counted(recipe, tmp_path):
     rewards = [float(row["reward_mean"]) for row in rows]
     assert sum(rewards[-2:]) / 2 > rewards[0] + 0.02
     # Two batches of four pictures, three steps each, without guidance.
-    assert rows[0]["reward_queries"] == "8" and rows[0]["unet_evaluations"] == "24"
+    assert rows[0]["reward_queries"] == "8" and rows[0]["denoiser_evaluations"] == "24"
     assert rows[0]["optimizer_steps"] == "2" and rows[0]["backprop_steps"] == "3"
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert [row["scale"] for row in evaluation["lora_scales"]] == [0.5, 1.0]

@@ -121,7 +121,7 @@ def test_two_processes_equal_one_under_direct_backpropagation(tiny_pipeline_fold
     one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, method="draft", **settings)
     two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, method="draft", **settings)
     for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "unet_evaluations"):
+        for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "denoiser_evaluations"):
             assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-7), name
     one_weights, two_weights = weights(one, 1), weights(two, 2)
     for name, tensor in one_weights.items():

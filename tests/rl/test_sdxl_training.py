@@ -8,7 +8,7 @@ from diffusers import StableDiffusionXLPipeline
 from safetensors.torch import load_file
 
 from rl.config.ddpo_config import DDPOConfig
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.trainer import Trainer
 from rl.updates.ddpo import DDPOUpdate
 
@@ -55,9 +55,9 @@ def test_two_epochs_leave_a_lora_that_diffusers_loads_and_resume_is_bit_exact(ma
             assert float(row["ratio_mean"]) == 1.0 and float(row["approx_kl"]) == 0.0 and float(row["grad_norm"]) > 0
 
     pipeline = StableDiffusionXLPipeline.from_pretrained(tiny_sdxl_folder, add_watermarker=False)
-    base = DiffusionPolicy(pipeline, num_steps=3).rollout(["a red circle"], [7], 3.0).latents
+    base = StableDiffusionPolicy(pipeline, num_steps=3).rollout(["a red circle"], [7], 3.0).latents
     pipeline.load_lora_weights(tmp_path / "whole")
-    loaded = DiffusionPolicy(pipeline, num_steps=3).rollout(["a red circle"], [7], 3.0).latents
+    loaded = StableDiffusionPolicy(pipeline, num_steps=3).rollout(["a red circle"], [7], 3.0).latents
     trained = whole.policy.rollout(["a red circle"], [7], 3.0).latents
     torch.testing.assert_close(loaded, trained, rtol=0, atol=1e-5)
     assert (loaded - base).abs().max() > 1e-3, "else nothing is tested"

@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from rl.config.ddpo_config import DDPOConfig
-from rl.models.stable_diffusion import sample_seed
+from rl.models.policy import sample_seed
 from rl.rewards.loading import NonFiniteRewardError, Reward, RewardSet
 from rl.trainer import Trainer
 from rl.updates.ddpo import DDPOUpdate

@@ -27,8 +27,8 @@ def test_every_field_has_help_and_group():
 
 
 def test_lists_and_mappings_are_not_shared():
-    DDPOConfig().lora_targets.append("conv")
-    assert DDPOConfig().lora_targets == ["to_q", "to_k", "to_v", "to_out.0"]
+    DDPOConfig().eval_guidance_scales.append(7.0)
+    assert DDPOConfig().eval_guidance_scales == [1.0, 3.0, 5.0]
 
 
 def test_accepts_what_yaml_makes_of_numbers_and_null():
@@ -55,7 +55,7 @@ def test_accepts_what_yaml_makes_of_numbers_and_null():
         ({"tracker_kwargs": "x"}, "tracker_kwargs: expected a mapping, got 'x'"),
         ({"mixed_precision": "fp8"}, "mixed_precision: expected one of no, fp16, bf16, got 'fp8'"),
         ({"rewards": "a:b"}, "rewards: expected a list, got 'a:b'"),
-        ({"lora_targets": []}, "lora_targets: expected at least 1 item(s), got 0"),
+        ({"eval_guidance_scales": []}, "eval_guidance_scales: expected at least 1 item(s), got 0"),
         ({"lora_targets": ["to_q", 3]}, "lora_targets[1]: expected text, got 3"),
         ({"train_step_window": [0.0]}, "train_step_window: expected 2 item(s), got 1"),
         ({"train_step_window": [0.0, 1.5]}, "train_step_window[1]: expected a number <= 1, got 1.5"),

@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from rl.lora.adapter import ADAPTER, add_lora, load_lora, save_lora, scaled_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 
 
 def with_lora(pipeline, rank=4, alpha=16.0, scale=0.3, **changes):
@@ -19,7 +19,7 @@ def with_lora(pipeline, rank=4, alpha=16.0, scale=0.3, **changes):
 
 
 def picture(pipeline):
-    policy = DiffusionPolicy(pipeline, num_steps=4)
+    policy = StableDiffusionPolicy(pipeline, num_steps=4)
     return policy.decode(policy.rollout(["a red circle"], [7], 3.0).latents[-1]).detach()
 
 
@@ -100,7 +100,7 @@ def test_missing_weights(tiny_pipeline, tmp_path):
 
 
 def test_scaled_lora_is_0_the_base_model_and_1_the_lora(tiny_pipeline):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=2)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=2)
     with_lora(tiny_pipeline)
 
     def picture():

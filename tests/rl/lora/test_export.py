@@ -13,7 +13,7 @@ from rl.config.ddpo_config import DDPOConfig
 from rl.export_lora import main
 from rl.lora.export import export_lora, read_lora
 from rl.lora.kohya import sdxl_module
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.rewards.loading import Reward, RewardSet
 from rl.trainer import Trainer
 from rl.updates.ddpo import DDPOUpdate
@@ -32,8 +32,8 @@ def redness(images, prompts, metadata):
 
 def picture(policy_or_pipeline):
     policy = policy_or_pipeline
-    if not isinstance(policy, DiffusionPolicy):
-        policy = DiffusionPolicy(policy, num_steps=4)
+    if not isinstance(policy, StableDiffusionPolicy):
+        policy = StableDiffusionPolicy(policy, num_steps=4)
     return policy.decode(policy.rollout(["a red circle"], [7], 3.0).latents[-1]).detach()
 
 

@@ -5,14 +5,14 @@ import torch.utils.checkpoint
 from rl.config.ddpo_config import DDPOConfig
 from rl.lora.adapter import add_lora
 from rl.models.options import prepare_pipeline
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 
 PROMPTS = ["a red circle", "a blue square"]
 
 
 def make_policy(pipeline, **changes):
     prepare_pipeline(pipeline, DDPOConfig(**changes), torch.device("cpu"))
-    policy = DiffusionPolicy(pipeline, num_steps=4)
+    policy = StableDiffusionPolicy(pipeline, num_steps=4)
     lora = add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0)
     for number, parameter in enumerate(lora):
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))

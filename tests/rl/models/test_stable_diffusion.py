@@ -5,7 +5,8 @@ import torch
 from diffusers import DDIMScheduler
 
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import sample_seed
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from tests.conftest import build_tiny_pipeline, build_tiny_sdxl_pipeline
 
 PROMPTS = ["a red circle", "a blue square", "a red circle", "two green dots"] * 2
@@ -13,7 +14,7 @@ SEEDS = [sample_seed(0, 0, i) for i in range(8)]
 
 
 def make_policy(pipeline, **changes):
-    policy = DiffusionPolicy(pipeline, **({"num_steps": 5} | changes))
+    policy = StableDiffusionPolicy(pipeline, **({"num_steps": 5} | changes))
     for parameter in add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0):
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(parameter.numel()))
     return policy
@@ -81,7 +82,7 @@ def test_trajectory_follows_diffusers_steps(tiny_pipeline):
     latents = noise[0]
     for index, step in enumerate(policy.steps):
         with torch.no_grad():
-            output = policy.predict(policy.unet, step, latents, conditioning, 2.5)
+            output = policy.predict(policy.denoiser, step, latents, conditioning, 2.5)
         latents = policy.scheduler.step(
             output, step.timestep, latents, eta=1.0, variance_noise=noise[index + 1]
         ).prev_sample
@@ -89,7 +90,7 @@ def test_trajectory_follows_diffusers_steps(tiny_pipeline):
 
 
 def test_picture_equals_the_pipelines_own(tiny_pipeline):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=5, eta=0.0, negative_prompt="green")
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=5, eta=0.0, negative_prompt="green")
     trajectory = policy.rollout(PROMPTS[:2], SEEDS[:2], 3.0)
     with torch.no_grad():
         ours = policy.decode(trajectory.latents[-1])
@@ -117,7 +118,7 @@ def test_ratio_is_exactly_one_for_sdxl(tiny_sdxl, guidance):
         assert new.requires_grad
         assert torch.equal(new.detach(), trajectory.log_probs[index])
     sum(new.sum() for new in new_log_probs(policy, trajectory, guidance).values()).backward()
-    for module in (policy.unet, policy.vae, tiny_sdxl.text_encoder, tiny_sdxl.text_encoder_2):
+    for module in (policy.denoiser, policy.vae, tiny_sdxl.text_encoder, tiny_sdxl.text_encoder_2):
         assert not module.training
         for name, parameter in module.named_parameters():
             assert parameter.requires_grad == (parameter.grad is not None) == ("lora_" in name), name
@@ -143,7 +144,7 @@ def test_ratio_is_one_in_half_precision(either, dtype, guidance):
 @pytest.mark.parametrize("force_zeros", [True, False])
 def test_picture_equals_sdxls_own(tmp_path, guidance, negative, force_zeros):
     pipeline = build_tiny_sdxl_pipeline(tmp_path, force_zeros_for_empty_prompt=force_zeros)
-    policy = DiffusionPolicy(pipeline, num_steps=5, eta=0.0, negative_prompt=negative)
+    policy = StableDiffusionPolicy(pipeline, num_steps=5, eta=0.0, negative_prompt=negative)
     trajectory = policy.rollout(PROMPTS[:2], SEEDS[:2], guidance)
     with torch.no_grad():
         ours = policy.decode(trajectory.latents[-1])
@@ -157,7 +158,7 @@ def test_picture_equals_sdxls_own(tmp_path, guidance, negative, force_zeros):
 
 
 def test_sdxl_is_told_the_pooled_text_and_the_size(tiny_sdxl):
-    policy = DiffusionPolicy(tiny_sdxl, num_steps=2, resolution=32)
+    policy = StableDiffusionPolicy(tiny_sdxl, num_steps=2, resolution=32)
     conditioning = policy.conditioning(PROMPTS[:3], 4.0)
     assert conditioning.embeddings.shape == (6, 24, 40)
     pooled = conditioning.added["text_embeds"]
@@ -172,34 +173,34 @@ def test_sdxl_is_told_the_pooled_text_and_the_size(tiny_sdxl):
     latents = torch.randn(1, *policy.latent_shape)
     one = policy.conditioning(PROMPTS[:1], 1.0)
     with torch.no_grad():
-        output = policy.predict(policy.unet, policy.steps[0], latents, one, 1.0)
+        output = policy.predict(policy.denoiser, policy.steps[0], latents, one, 1.0)
         for name in one.added:
             moved = replace(one, added=one.added | {name: one.added[name] + 1})
-            assert (policy.predict(policy.unet, policy.steps[0], latents, moved, 1.0) - output).abs().max() > 1e-3
+            assert (policy.predict(policy.denoiser, policy.steps[0], latents, moved, 1.0) - output).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(torch.float16, torch.float32), (torch.bfloat16, torch.bfloat16)])
 def test_sdxls_vae_decodes_in_float32_where_it_would_overflow(tiny_sdxl, dtype, expected):
-    policy = DiffusionPolicy(tiny_sdxl.to(dtype), num_steps=2)
+    policy = StableDiffusionPolicy(tiny_sdxl.to(dtype), num_steps=2)
     seen = []
     policy.vae.decoder.register_forward_pre_hook(lambda module, args: seen.append((module.conv_in.weight.dtype,
                                                                                   args[0].dtype)))
     picture = policy.decode(torch.randn(1, *policy.latent_shape))
     assert seen == [(expected, expected)] and picture.dtype == torch.float32
-    assert policy.unet.dtype == tiny_sdxl.text_encoder_2.dtype == dtype
+    assert policy.denoiser.dtype == tiny_sdxl.text_encoder_2.dtype == dtype
 
 
 @pytest.mark.parametrize(("guidance", "rows"), [(1.0, 2), (0.0, 2), (4.0, 4)])
 def test_unet_is_called_once_a_step(tiny_pipeline, guidance, rows):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=5)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=5)
     calls = []
-    policy.unet.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    policy.denoiser.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
     policy.rollout(PROMPTS[:2], SEEDS[:2], guidance)
     assert calls == [rows] * 5
 
 
 def test_each_text_is_encoded_once(tiny_pipeline, monkeypatch):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=2)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=2)
     calls = []
     policy.pipeline.text_encoder.register_forward_pre_hook(lambda module, args: calls.append(1))
     for _ in range(2):
@@ -213,7 +214,7 @@ def test_each_text_is_encoded_once(tiny_pipeline, monkeypatch):
 
 def test_latents_and_log_probs_are_float32_under_half_precision(tiny_pipeline):
     tiny_pipeline.to(dtype=torch.bfloat16)
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=3)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=3)
     with torch.autocast("cpu", torch.bfloat16):
         trajectory = policy.rollout(PROMPTS[:2], SEEDS[:2], 3.0)
     assert trajectory.latents.dtype == trajectory.log_probs.dtype == torch.float32
@@ -228,7 +229,7 @@ def test_unguided_log_probs_of_a_guided_rollout(tiny_pipeline):
 
 
 def test_base_model_is_the_model_without_lora(tiny_pipeline):
-    plain = DiffusionPolicy(tiny_pipeline, num_steps=5).rollout(PROMPTS, SEEDS, 2.0).latents
+    plain = StableDiffusionPolicy(tiny_pipeline, num_steps=5).rollout(PROMPTS, SEEDS, 2.0).latents
     policy = make_policy(tiny_pipeline)
     with policy.base_model():
         off = policy.rollout(PROMPTS, SEEDS, 2.0).latents
@@ -238,12 +239,12 @@ def test_base_model_is_the_model_without_lora(tiny_pipeline):
 
 def test_distance_to_base_is_that_of_the_outputs(tiny_pipeline):
     policy = make_policy(tiny_pipeline)
-    parameters = [parameter for parameter in policy.unet.parameters() if parameter.requires_grad]
+    parameters = [parameter for parameter in policy.denoiser.parameters() if parameter.requires_grad]
     latents, conditioning = torch.randn(2, *policy.latent_shape), policy.conditioning(PROMPTS[:2], 2.0)
     distance = policy.distance_to_base(1, latents, conditioning, 2.0)
     with policy.base_model(), torch.no_grad():
-        base = policy.predict(policy.unet, policy.steps[1], latents, conditioning, 2.0)
-    tuned = policy.predict(policy.unet, policy.steps[1], latents, conditioning, 2.0)
+        base = policy.predict(policy.denoiser, policy.steps[1], latents, conditioning, 2.0)
+    tuned = policy.predict(policy.denoiser, policy.steps[1], latents, conditioning, 2.0)
     assert distance.item() == pytest.approx((tuned - base).square().mean().item()) and distance.item() > 0
     distance.backward()
     assert any(parameter.grad.abs().max() > 0 for parameter in parameters)
@@ -256,18 +257,18 @@ def test_only_the_lora_has_gradients(tiny_pipeline):
     policy = make_policy(tiny_pipeline)
     trajectory = policy.rollout(PROMPTS, SEEDS, 1.0)
     sum(new.sum() for new in new_log_probs(policy, trajectory, 1.0).values()).backward()
-    for module in (policy.unet, policy.vae, tiny_pipeline.text_encoder):
+    for module in (policy.denoiser, policy.vae, tiny_pipeline.text_encoder):
         for name, parameter in module.named_parameters():
             assert (parameter.grad is not None) == ("lora_" in name), name
 
 
 def test_resolution(tiny_pipeline):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=2, resolution=32)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=2, resolution=32)
     assert policy.decode(policy.rollout(["x"], [1], 1.0).latents[-1]).shape == (1, 3, 32, 32)
     with pytest.raises(ValueError, match="multiple of 4 for this model, got 30"):
-        DiffusionPolicy(tiny_pipeline, num_steps=2, resolution=30)
+        StableDiffusionPolicy(tiny_pipeline, num_steps=2, resolution=30)
 
 
 def test_as_many_seeds_as_prompts(tiny_pipeline):
     with pytest.raises(ValueError, match="2 prompts and 1 seeds"):
-        DiffusionPolicy(tiny_pipeline, num_steps=2).rollout(["x", "y"], [1], 1.0)
+        StableDiffusionPolicy(tiny_pipeline, num_steps=2).rollout(["x", "y"], [1], 1.0)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Comparison, Evaluator, Scores, bootstrap_interval, short_name, write_evaluation
 from rl.rewards.loading import Reward, RewardSet
 
@@ -21,7 +21,7 @@ def oracle_reward(images, prompts, metadata):
 
 @pytest.fixture
 def evaluator(tiny_pipeline):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=4)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=4)
     for number, parameter in enumerate(
         add_lora(tiny_pipeline.unet, rank=4, alpha=8, targets=["to_v"], seed=0)
     ):

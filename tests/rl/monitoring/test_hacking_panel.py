@@ -8,7 +8,7 @@ import torch
 
 import rl.monitoring.hacking_panel
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Evaluator
 from rl.monitoring.hacking_alarm import PANEL_FILE
 from rl.monitoring.hacking_panel import HackingPanel
@@ -33,12 +33,12 @@ def noisy(images, prompts, metadata):
 
 @pytest.fixture
 def policy(tiny_pipeline):
-    return DiffusionPolicy(tiny_pipeline, num_steps=3)
+    return StableDiffusionPolicy(tiny_pipeline, num_steps=3)
 
 
 @pytest.fixture
 def lora(policy):
-    return add_lora(policy.unet, rank=4, alpha=8, targets=["to_v", "to_out.0"], seed=0)
+    return add_lora(policy.denoiser, rank=4, alpha=8, targets=["to_v", "to_out.0"], seed=0)
 
 
 def learn(lora, std=0.5):
@@ -164,7 +164,7 @@ def paint(policy, colour):
 
     def painted(latents):
         images = decode(latents)
-        on = any(not m.disable_adapters for m in policy.unet.modules() if hasattr(m, "lora_A"))
+        on = any(not m.disable_adapters for m in policy.denoiser.modules() if hasattr(m, "lora_A"))
         return torch.tensor(colour).view(1, 3, 1, 1).expand_as(images).clone() if on else images
 
     policy.decode = painted

@@ -14,7 +14,8 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-from rl.sampling.ddim import as_ddim, ddim_steps, log_prob, step_mean
+from rl.sampling.ddim import as_ddim, ddim_steps, step_mean
+from rl.sampling.step import log_prob
 
 KINDS = ("epsilon", "v_prediction", "sample")
 SPACINGS = ("leading", "linspace", "trailing")

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 
 from rl.config.ddpo_config import DDPOConfig
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy, sample_seed
+from rl.models.policy import sample_seed
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.updates.ddpo import (
     DDPOUpdate,
     PromptStatistics,
@@ -32,7 +33,7 @@ def make_update(pipeline, learning_rate=1e-3, **changes):
             | changes
         )
     )
-    policy = DiffusionPolicy(pipeline, num_steps=config.sample_num_steps)
+    policy = StableDiffusionPolicy(pipeline, num_steps=config.sample_num_steps)
     parameters = add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     return DDPOUpdate(config, policy, Accelerator(cpu=True), optimizer)
@@ -329,7 +330,7 @@ def test_non_finite_gradient_stops_before_the_step(tiny_pipeline):
 
 def test_window_leaves_out_the_last_step(tiny_pipeline):
     tiny_pipeline.scheduler.register_to_config(set_alpha_to_one=True)
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=10)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=10)
     assert trained_steps(policy, [0.0, 1.0]) == list(range(9))
     assert trained_steps(policy, [0.0, 0.5]) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="train_step_window"):
@@ -337,7 +338,7 @@ def test_window_leaves_out_the_last_step(tiny_pipeline):
 
 
 def test_step_weights(tiny_pipeline):
-    policy = DiffusionPolicy(tiny_pipeline, num_steps=10)
+    policy = StableDiffusionPolicy(tiny_pipeline, num_steps=10)
     window = [0, 3, 6]
     assert step_weights(policy, window, "none") == {0: 1.0, 3: 1.0, 6: 1.0}
     for kind in ("sigma", "output"):

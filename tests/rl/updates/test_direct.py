@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 from rl.config.direct_config import DirectConfig
 from rl.lora.adapter import add_lora
-from rl.models.stable_diffusion import DiffusionPolicy
+from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.rewards.loading import Reward, RewardSet
 from rl.sampling.ddim import clean_prediction, step_mean
 from rl.updates.direct import DirectUpdate
@@ -30,7 +30,7 @@ def make_update(pipeline, steps=4, **changes):
     settings = dict(sample_num_steps=steps, sample_guidance_scale=1.0, sample_batch_size=2,
                     sample_num_batches_per_epoch=1, train_max_grad_norm=1e9)  # fmt: skip
     config = DirectConfig(**(settings | changes))
-    policy = DiffusionPolicy(pipeline, num_steps=config.sample_num_steps)
+    policy = StableDiffusionPolicy(pipeline, num_steps=config.sample_num_steps)
     parameters = add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0)
     for number, parameter in enumerate(parameters):
         torch.nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(number))
@@ -68,7 +68,7 @@ def backprop_by_hand(update, first):
     latents = noise[0]
     for index, step in enumerate(policy.steps):
         with contextlib.nullcontext() if index >= first else torch.no_grad():
-            output = policy.predict(policy.unet, step, latents, conditioning, guidance)
+            output = policy.predict(policy.denoiser, step, latents, conditioning, guidance)
             latents = step_mean(step, output, latents) + step.sigma * noise[index + 1]
     loss = -colour(policy.decode(latents), PROMPTS, ())[0].mean()
     return torch.autograd.grad(loss, update.parameters)
@@ -92,7 +92,7 @@ def test_draft_is_backpropagation_through_the_last_steps(tiny_pipeline, steps, f
 
 def test_only_the_backward_pass_of_a_checkpointed_step_records_a_graph(tiny_pipeline):
     update, recorded = make_update(tiny_pipeline, backprop_steps=3), []
-    update.policy.unet.register_forward_pre_hook(lambda *args: recorded.append(torch.is_grad_enabled()))
+    update.policy.denoiser.register_forward_pre_hook(lambda *args: recorded.append(torch.is_grad_enabled()))
     gradients(update)
     assert recorded == [False] * 4 + [True] * 3
 
@@ -131,7 +131,7 @@ def make_and_score(update):
     noise = policy._noise(SEEDS)
     latents = noise[0].double()
     for index, step in enumerate(policy.steps):
-        output = policy.predict(policy.unet, step, latents, conditioning, 1.0)
+        output = policy.predict(policy.denoiser, step, latents, conditioning, 1.0)
         latents = step_mean(step, output, latents) + step.sigma * noise[index + 1]
     return colour(policy.decode(latents), PROMPTS, ())[0].mean().item()
 
@@ -141,7 +141,7 @@ def test_refl_is_autograd_on_its_one_step(tiny_pipeline):
     found, batch = gradients(update)
     rollout = update.policy.rollout(PROMPTS, SEEDS, 1.0)
     step, latents = update.policy.steps[2], rollout.latents[2]
-    output = update.policy.predict(update.policy.unet, step, latents, update.policy.conditioning(PROMPTS, 1.0), 1.0)
+    output = update.policy.predict(update.policy.denoiser, step, latents, update.policy.conditioning(PROMPTS, 1.0), 1.0)
     images = update.policy.decode(clean_prediction(step, output, latents))
     loss = -colour(images, PROMPTS, ())[0].mean()
     assert_close(found, torch.autograd.grad(loss, update.parameters))
@@ -188,7 +188,7 @@ def test_draft_lv_is_the_mean_over_its_copies(tiny_pipeline):
     total = 0.0
     for copy_number in range(3):
         rows = latents[2 * copy_number : 2 * copy_number + 2]
-        output = policy.predict(policy.unet, step, rows, policy.conditioning(PROMPTS, 1.0), 1.0)
+        output = policy.predict(policy.denoiser, step, rows, policy.conditioning(PROMPTS, 1.0), 1.0)
         total = total - colour(policy.decode(step_mean(step, output, rows)), PROMPTS, ())[0].mean() / 3
     assert_close(found, torch.autograd.grad(total, update.parameters))
 

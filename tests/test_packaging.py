@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lowest_pins import lowest_pins
+from tests.repository_copy import copy_repository
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = {"attention_refine", "reward", "rl", "tinyworld"}
@@ -31,14 +32,7 @@ def built(tmp_path_factory):
     """Folder of the sdist, and of the wheel that was built from it and not from the repo."""
     # From a copy: a build leaves build/ behind, and the next one would pack what was deleted since.
     source = tmp_path_factory.mktemp("source") / "repo"
-    leave = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__")
-
-    def ignore(folder, names):
-        # what training leaves beside the packages; rl has rooms of these names
-        own = {"models", "runs"} if Path(folder) == ROOT else set()
-        return leave(folder, names) | own
-
-    shutil.copytree(ROOT, source, ignore=ignore)
+    copy_repository(source)
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", ".", cwd=source)
     return source / "out"
 

@@ -2,15 +2,10 @@
 
 import csv
 import io
-import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 
 from reward.files.writing import write_text, write_whole
 from rl.runs.pictures import draw_grid, to_picture

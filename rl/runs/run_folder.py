@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from reward.files.writing import remove_scratch, write_text
-from rl.runs.checkpoints import remove_unfinished
 from rl.config.train_config import TrainConfig
-from rl.runs.pictures import save_picture
 from rl.rewards.loading import NonFiniteRewardError
+from rl.runs.checkpoints import remove_unfinished
+from rl.runs.pictures import save_picture
 
 
 def make_accelerator(config: TrainConfig) -> Any:

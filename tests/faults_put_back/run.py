@@ -10,7 +10,6 @@ say what the fault does. It counts as stale unless what it replaces occurs exact
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,11 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-LEFT_OUT = (".git", ".venv", "venv", "runs", "models", "build", "dist", "__pycache__", "*.egg-info", ".*_cache")
+# A script's own folder comes first on the path, not the repository's.
+sys.path.insert(0, str(ROOT))
+
+from tests.repository_copy import copy_repository  # noqa: E402
+
 # One test takes seconds; one that hangs on a fault has not caught it.
 TIMEOUT = 600
 # Every test has one thread.
@@ -153,7 +156,7 @@ def main(words: Sequence[str]) -> int:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(WORKERS):
             trees.put(Path(scratch) / f"tree{number}")
-            shutil.copytree(ROOT, Path(scratch) / f"tree{number}", ignore=shutil.ignore_patterns(*LEFT_OUT))
+            copy_repository(Path(scratch) / f"tree{number}")
         root = Path(scratch) / "tree0"
         tests = sorted({fault.test for fault in chosen})
         print(f"{len(tests)} tests without a fault ...", flush=True)

@@ -7,7 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # At the top alone: rl has rooms of these names.
 _TOP = {"models", "runs", "build", "dist", "venv"}
-_ANYWHERE = shutil.ignore_patterns(".git", ".venv*", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", ".coverage")
+_ANYWHERE = shutil.ignore_patterns(
+    ".git", ".venv*", "__pycache__", "*.egg-info", ".*_cache", ".hypothesis", ".coverage",
+)  # fmt: skip
 
 
 def copy_repository(target: Path) -> Path:

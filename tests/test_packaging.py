@@ -80,7 +80,7 @@ def test_the_sdist_holds_no_more_than_the_wheel_is_made_of(built):
 def test_every_source_file_is_in_the_wheel(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = set(archive.namelist())
-    kept = {".py", ".yaml", ".typed", ".json", ".safetensors", ".txt", ".md"}
+    kept = {".py", ".yaml", ".typed", ".json", ".safetensors", ".txt", ".md", ".html", ".css", ".svg", ".jinja"}
     present = {
         str(path.relative_to(ROOT))
         for package in PACKAGES

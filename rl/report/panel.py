@@ -1,13 +1,14 @@
 """The report's panel against reward hacking: held-out rewards and side metrics beside the reward, and the alarm."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
-from rl.monitoring.hacking_alarm import COLLAPSE_METRICS, COLLAPSE_SHARE, LOOKS, Alarm, Change, Look, alarms
-from rl.report.line_chart import Line, line_chart
+from reward.pages.chart import Chart
+from reward.pages.line_chart import Line, line_chart
+from rl.monitoring.hacking_alarm import COLLAPSE_METRICS, COLLAPSE_SHARE, LOOKS, Change, Look, alarms
 
-_WIDTH, _HEIGHT = 360, 210  # of one of the small multiples
+_WIDTH, _HEIGHT = 360, 220  # of one of the small multiples
 _MEANINGS = {
     "similarity_to_base": "1: the base model's pictures",
     "colour_entropy": "bits",
@@ -17,45 +18,54 @@ _MEANINGS = {
 }
 
 
-def alarm_note(panel: Mapping[str, Any]) -> str:
-    """The alarms as a box for the head of the report; empty without one."""
-    onsets = [alarm for alarm in alarms(_looks(panel)) if alarm.is_onset]
-    if not onsets:
-        return ""
-    rows = "".join(f"<li>Epoch {escape(str(alarm.epoch))}: {_sentence(alarm)}</li>" for alarm in onsets)
-    return (
-        "<section class='alarm' role='alert'><h2>The reward may be being hacked</h2>"
-        f"<p>It rose while a held-out metric fell, {LOOKS} evaluations in a row, against the base model with the same "
-        f"prompts and seeds:</p><ul>{rows}</ul>"
-        "<p>Look at the pictures before you trust the gain; <a href='#panel'>the panel</a> shows where it began.</p>"
-        "</section>"
-    )
+@dataclass(frozen=True)
+class AlarmLine:
+    """An alarm in the box at the head of the report: the reward that rose, and what fell."""
+
+    epoch: int
+    changes: list[Change]
 
 
-def panel_section(panel: Mapping[str, Any]) -> str:
-    """Every metric over epochs in the same x as the reward, then held-out rewards against it; empty without looks."""
-    looks = _looks(panel)
+@dataclass(frozen=True)
+class Panel:
+    """What the panel shows; `num_prompts` and `group_size` as the file has them."""
+
+    verdict: str
+    alarms: list[AlarmLine]
+    num_prompts: Any
+    group_size: Any
+    level: str
+    collapse_metrics: list[str]
+    collapse_share: str
+    looks_in_a_row: int
+    charts: list[Chart]
+    paths: list[Chart]
+
+
+def panel_values(panel: Mapping[str, Any]) -> Panel | None:
+    """The panel of a run's record of evaluations: every metric over epochs, then held-out rewards against the reward.
+
+    Returns:
+        None where there was no evaluation yet.
+    """
+    looks = [Look.from_record(record) for record in panel.get("looks", [])]
     if not looks:
-        return ""
-    onsets = [alarm.epoch for alarm in alarms(looks) if alarm.is_onset]
+        return None
+    onsets = [alarm for alarm in alarms(looks) if alarm.is_onset]
+    epochs = [alarm.epoch for alarm in onsets]
     held_out = [str(name) for name in panel["held_out"]]
-    charts = "".join(_over_epochs(looks, name, held_out, onsets) for name in looks[-1].changes)
-    paths = "".join(_against_reward(looks, name) for name in held_out)
-    path_note = " Last, held-out against trained reward: the path starts at the base model." if paths else ""
-    return (
-        "<section id='panel'><h2>Is the reward being hacked?</h2><p class='note'>"
-        f"{escape(_verdict(looks, onsets))} Means over {escape(str(panel['num_prompts']))} prompts, "
-        f"{escape(str(panel['group_size']))} "
-        f"picture{'s' * (panel['group_size'] != 1)} each; epoch 0 is the base model. Band: "
-        f"{escape(_percent(panel['level']))} interval of the change from it, by bootstrap over prompts. An alarm "
-        f"is raised by a held-out reward that falls, and by {', '.join(map(_words, COLLAPSE_METRICS))} only when one "
-        f"loses more than {_percent(COLLAPSE_SHARE)}; the rest is there to be seen.{path_note}</p>"
-        f"<div class='multiples'>{charts}{paths}</div></section>"
+    return Panel(
+        verdict=_verdict(looks, epochs),
+        alarms=[AlarmLine(alarm.epoch, [alarm.reward, *alarm.fallen]) for alarm in onsets],
+        num_prompts=panel["num_prompts"],
+        group_size=panel["group_size"],
+        level=_percent(panel["level"]),
+        collapse_metrics=[_words(name) for name in COLLAPSE_METRICS],
+        collapse_share=_percent(COLLAPSE_SHARE),
+        looks_in_a_row=LOOKS,
+        charts=[_over_epochs(looks, name, held_out, epochs) for name in looks[-1].changes],
+        paths=[_against_reward(looks, name) for name in held_out],
     )
-
-
-def _looks(panel: Mapping[str, Any]) -> list[Look]:
-    return [Look.from_record(record) for record in panel.get("looks", [])]
 
 
 def _verdict(looks: Sequence[Look], onsets: Sequence[int]) -> str:
@@ -66,20 +76,7 @@ def _verdict(looks: Sequence[Look], onsets: Sequence[int]) -> str:
     return f"No alarm in {len(looks)} evaluations."
 
 
-def _sentence(alarm: Alarm) -> str:
-    fallen = " and ".join(_change(change) for change in alarm.fallen)
-    return f"{_change(alarm.reward)}, {fallen}"
-
-
-def _change(change: Change) -> str:
-    low, high = (_signed(end) for end in change.interval)
-    return (
-        f"<b>{escape(_words(change.metric))}</b> {change.base:.3f} → {change.now:.3f} "
-        f"<small>({_signed(change.change)}, {low} to {high})</small>"
-    )
-
-
-def _over_epochs(looks: Sequence[Look], name: str, held_out: Sequence[str], onsets: Sequence[int]) -> str:
+def _over_epochs(looks: Sequence[Look], name: str, held_out: Sequence[str], onsets: Sequence[int]) -> Chart:
     changes = [look.changes[name] for look in looks]
     epochs = [0, *(look.epoch for look in looks)]
     spread = [0.0, *((change.interval[1] - change.interval[0]) / 2 for change in changes)]
@@ -91,7 +88,7 @@ def _over_epochs(looks: Sequence[Look], name: str, held_out: Sequence[str], onse
     )  # fmt: skip
 
 
-def _against_reward(looks: Sequence[Look], name: str) -> str:
+def _against_reward(looks: Sequence[Look], name: str) -> Chart:
     changes = [(look.changes["reward"], look.changes[name]) for look in looks]
     rewards = [changes[0][0].base, *(reward.now for reward, _ in changes)]
     values = [changes[0][1].base, *(other.now for _, other in changes)]
@@ -107,7 +104,3 @@ def _words(name: str) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:g} %"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")

@@ -105,7 +105,9 @@ def test_base_and_lora_of_an_example_stand_together(tmp_path):
     page = Page(text)
     assert text.count("<article") == 2 and text.index("prompt 1") < text.index("prompt 0")
     assert [tag for tag, _ in page.tags].count("img") == 4
-    assert "0.50 → 0.25" in text and "−0.25" in text and "[−0.50, −0.12]" in text and "reward 0.25" in text
+    shown = " ".join("".join(page.text).split())
+    assert "0.50 → 0.25 −0.25 [−0.50, −0.12]" in shown and "reward 0.25" in shown
+    assert text.count('class="change worse"') == 2
 
 
 def test_a_picture_that_has_gone_and_one_with_own_questions(tmp_path, picture):

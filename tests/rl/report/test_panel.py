@@ -1,15 +1,14 @@
 """The report shows the panel and, at its head, the alarm."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
-import pytest
 
 from rl.monitoring.hacking_alarm import PANEL_FILE, judge
-from rl.report.line_chart import Line, line_chart
 from rl.report.page import write_report
-from rl.report.panel import alarm_note, panel_section
+from rl.report.panel import panel_values
 from rl.runs.metrics_file import RunReporter
 
 HOSTILE = "</p><script>alert('x')</script>"
@@ -39,8 +38,9 @@ def page(run, panel_record):
 def test_an_alarm_stands_at_the_head_and_in_the_charts(tmp_path):
     text = page(tmp_path, panel(-0.01))
     head = text.index("The reward may be being hacked")
-    assert head < text.index("Base and LoRA were not compared") < text.index("id='panel'")
-    assert "Epoch 10: <b>reward</b> 0.500 → 0.600" in text and "<b>oracle reward</b> 0.500 → 0.400" in text
+    assert head < text.index("Base and LoRA were not compared") < text.index('id="panel"')
+    shown = " ".join(re.sub(r"<[^>]+>", "", text).split())
+    assert "Epoch 10: reward 0.500 → 0.600 (+0.100, +0.100 to +0.100), oracle reward 0.500 → 0.400 (−0.100" in shown
     assert "Alarm at epoch 10, marked in the charts" in text
     # In every chart over epochs; the path of one reward against the other has no epochs.
     assert text.count('<line class="marker"') == 4
@@ -55,39 +55,25 @@ def test_without_an_alarm_the_panel_says_so(tmp_path):
 
 
 def test_one_evaluation_is_too_early():
-    assert "Too early to say" in panel_section(panel(-0.01, epochs=(5,)))
+    assert "Too early to say" in panel_values(panel(-0.01, epochs=(5,))).verdict
 
 
 def test_runs_without_a_panel_look_as_before(tmp_path):
     text = page(tmp_path, None)
-    assert "id='panel'" not in text and "eval/oracle_reward" in text
-    assert alarm_note({}) == panel_section({}) == ""
+    assert 'id="panel"' not in text and "eval/oracle_reward" in text
+    assert panel_values({}) is None
 
 
-def test_charts_begin_at_the_base_model():
-    charts = panel_section(panel(-0.01)).split("<svg")[1:]
+def test_charts_begin_at_the_base_model(tmp_path):
+    text = page(tmp_path, panel(-0.01))
+    charts = text[text.index('id="panel"') : text.index("<h2>Training")].split("<svg")[1:]
     assert len(charts) == 5
     for chart in charts:
         ElementTree.fromstring("<svg" + chart.partition("</svg>")[0] + "</svg>")
         assert chart.count("<circle") == 4
 
 
-def test_names_are_escaped():
-    shown = panel(-0.01, held_out=HOSTILE)
-    for text in (panel_section(shown), alarm_note(shown)):
-        assert "<script" not in text and "&lt;script" in text
-
-
-def test_markers_stay_inside_the_chart_and_ticks_may_be_fractions():
-    svg = line_chart(
-        [Line("a", [0.3, 0.4], [1, 2])], title="t", x_label="x", y_label="y",
-        markers=[(0.31, "<early>"), (0.4, "late")], whole_x=False,
-    )  # fmt: skip
-    root = ElementTree.fromstring(svg)
-    lines = [node for node in root.iter("line") if node.get("class") == "marker"]
-    texts = [node for node in root.iter("text") if node.get("class") == "marker"]
-    assert [node.text for node in texts] == ["<early>", "late"]
-    assert [node.get("text-anchor") for node in texts] == ["start", "end"]
-    assert float(lines[0].get("x1")) < float(lines[1].get("x1")) == pytest.approx(506)
-    ticks = [node.text for node in root.iter("text") if node.get("text-anchor") in ("middle", "end")]
-    assert "0.35" in ticks or "0.32" in ticks
+def test_names_are_escaped(tmp_path):
+    text = page(tmp_path, panel(-0.01, held_out=HOSTILE))
+    # in the alarm, and as title of a chart and of a path
+    assert "<script" not in text and text.count("&lt;script") >= 3

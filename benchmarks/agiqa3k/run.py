@@ -28,8 +28,9 @@ from benchmarks.results_file import write_rows  # noqa: E402
 from reward.backbone.towers import Backbone  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.evaluation.protocols import SEEDS, RatedFeatures, ablation  # noqa: E402
-from reward.evaluation.report import print_report, summary, write_report  # noqa: E402
+from reward.evaluation.report import summary, write_report  # noqa: E402
 from reward.evaluation.result import SAMPLES, Evaluation  # noqa: E402
+from reward.evaluation.tables import print_report  # noqa: E402
 from reward.files.writing import write_text  # noqa: E402
 from reward.training.recipe import TrainingConfig  # noqa: E402
 

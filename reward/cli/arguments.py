@@ -51,7 +51,7 @@ _EVALUATE = """Evaluate a reward on human scores; or train and test recipes over
 Without --config the saved --model is tested on the pairs whose prompts it was not trained on. With one --config that
 recipe is trained and tested on ten splits by prompt; with several they are rows of an ablation; with --test-data they
 are tested on another data set. Controls always stand beside. Writes metrics.json, summary.json, results.csv,
-predictions.csv, report.md and scatter.png."""
+predictions.csv, report.html, report.md and scatter.png."""
 
 _EXPLAIN = """Explain one score: inside or outside the prompt's cone, what the modulation did, the phrase satisfied
 worst."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from reward.cli.train import default_cache, training_config
 from reward.evaluation import protocols
 from reward.evaluation.protocols import RatedFeatures
-from reward.evaluation.report import print_report, summary, write_report
+from reward.evaluation.report import summary, write_report
 from reward.evaluation.result import Evaluation
+from reward.evaluation.tables import print_report
 from reward.files.writing import write_text
 from reward.training.rated_data import load_rated, tell_bad
 

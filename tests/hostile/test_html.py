@@ -3,6 +3,7 @@
 import json
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -11,6 +12,8 @@ from attention_refine.caption_check.run import find_run_rows
 from benchmarks.fuzz.folders import Runs
 from benchmarks.fuzz.guard import guarded
 from benchmarks.fuzz.prompts import check_record
+from reward.evaluation.page import page_html as evaluation_page
+from reward.evaluation.result import Evaluation
 from rl.report.page import write_report
 
 MARKUP = "</p></style><script>alert(1)</script><img src=x onerror='x'>\" onload=\"x' &amp; <i>"
@@ -32,9 +35,9 @@ class Page(HTMLParser):
         self.text += data
 
 
-def assert_harmless(html, own=()):
+def assert_harmless(html):
     page = Page(html)
-    assert not {tag for tag, _ in page.tags} & (_HARMFUL - set(own))
+    assert not {tag for tag, _ in page.tags} & _HARMFUL
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     sources = [attrs["src"] for _, attrs in page.tags if "src" in attrs]
     assert all(source.startswith("data:image/") for source in sources)
@@ -47,8 +50,17 @@ def test_the_caption_check_page(tmp_path):
     Image.new("RGB", (2, 2)).save(path)
     record = check_record(MARKUP, MARKUP, str(path)) | {"side": MARKUP, "reward": 0.5}
     html = page_html([record], {"pictures": 1, "unreadable": 2}, title=MARKUP, limit=5)
-    page = assert_harmless(html, own={"i"})  # the bars are <i>
+    page = assert_harmless(html)
     assert "<script>alert(1)</script>" in page.text and "<b onclick=x>.png" in page.text
+
+
+def test_the_evaluation_page():
+    found = Evaluation("saved-model", MARKUP, f"other {MARKUP}", notes=[MARKUP], controls={f"control {MARKUP}"})
+    human = np.arange(6.0)
+    found.add(0, [MARKUP, "x"] * 3, human, {MARKUP: human, f"control {MARKUP}": -human})
+    page = assert_harmless(evaluation_page(found.summarise([(MARKUP, f"control {MARKUP}")], samples=5)))
+    # twice in the page's title and its heading; two facts, two rows, both names of the gap, a chart, two notes
+    assert page.text.count("<script>alert(1)</script>") == 13
 
 
 def texts_replaced(value):

@@ -67,7 +67,8 @@ def test_the_examples_of_help_work(command, folder, monkeypatch, capsys):
         assert {"krcc", "plcc", "plcc_logistic", "pairwise_accuracy", "within_prompt_srcc", "srcc_ci"} <= set(metrics)
         assert metrics["others"]["shuffled prompts"]["control"] is True
         assert {path.name for path in (folder / "evaluation").iterdir()} == {
-            "metrics.json", "summary.json", "results.csv", "predictions.csv", "report.md", "scatter.png",
+            "metrics.json", "summary.json", "results.csv", "predictions.csv", "report.html", "report.md",
+            "scatter.png",
         }  # fmt: skip
     if command == "explain":
         assert "The score is" in said and (folder / "explanation.png").stat().st_size > 10_000

@@ -32,7 +32,7 @@ def template():
 
 def test_there_are_templates_in_three_rooms():
     rooms = {name.partition("/templates/")[0] for name in TEMPLATES}
-    assert {"reward/pages", "rl/report", "attention_refine/caption_check"} <= rooms
+    assert {"reward/pages", "reward/evaluation", "rl/report", "attention_refine/caption_check"} <= rooms
 
 
 def test_values_are_escaped_in_text_and_in_attributes(template):

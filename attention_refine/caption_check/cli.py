@@ -96,7 +96,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     summary, problems = check_to_folder(
         _check(arguments), rows, arguments.output, questions=questions, control=not arguments.no_control,
-        details=details, title=f"Caption check of {(arguments.run or arguments.output).resolve().name}",
+        details=details, title=f"Caption check of {_checked(arguments).resolve().name}",
         page_pictures=arguments.page_pictures, progress=not arguments.quiet,
     )  # fmt: skip
     print(f"{summary['pictures']} pictures checked: {arguments.output / 'index.html'}")
@@ -158,6 +158,12 @@ def _table(summary) -> str:
     for name in [*MEASURES, *(["reward"] if "reward" in summary else [])]:
         lines.append(f"{name:<18}" + "".join(number(summary[name].get(column)) for column in columns))
     return "\n".join(lines)
+
+
+def _checked(arguments: argparse.Namespace) -> Path:
+    """What the page names: the run, table or folder that was checked; of several paths, the folder of the results."""
+    one = arguments.paths[0] if len(arguments.paths) == 1 else arguments.output
+    return arguments.run or arguments.table or one
 
 
 def _positive(text: str) -> int:

@@ -86,8 +86,7 @@ def test_interrupted_and_run_again_it_is_the_uninterrupted_run(pictures, model, 
     monkeypatch.setattr(Captioner, "captions", lambda self, *given: asked.append("again") or ask(self, *given))
     assert run(*command, "--output", tmp_path / "out", model=model) == 0
     assert asked == [2, 2, "again"]
-    again = results(tmp_path / "out")
-    assert again == results(tmp_path / "whole")
+    assert results(tmp_path / "out") == results(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("options", [("--question", "Is there {}?"), ("--exactly-one",)])

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path, not the one that holds the packages.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from rl.lora.export import FORMATS, export_lora  # noqa: E402
 from rl.packaged import resolve_packaged  # noqa: E402
 
@@ -35,9 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="hyperalign-export-lora", description="Export the LoRA of a run in the format that your tool loads.",
-        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder, or one of its checkpoint folders")
     parser.add_argument("--format", required=True, choices=FORMATS, help="fused: the whole pipeline, LoRA merged in")

@@ -3,7 +3,6 @@
 The stages run in order, each from its last checkpoint; a finished stage is not run again. Weights are written as fp16.
 """
 
-import argparse
 import json
 import os
 import time
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from reward import HyperAlignReward
+from reward.cli.flags import ArgumentParser
 from tinyworld.generated import generated_pairs
 from tinyworld.models.dual_encoder import (
     build_dual_encoder,
@@ -207,7 +207,7 @@ _SPLITS = ("seen", "held_out")
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--work-dir", type=Path, default=Path("runs/pretrain"), help="for checkpoints")
     parser.add_argument("--weights-dir", type=Path, default=Path(__file__).resolve().parent / "weights")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which, in which order")

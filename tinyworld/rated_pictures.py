@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from reward.cli.flags import ArgumentParser
 from tinyworld.data import altered
 from tinyworld.oracle import share_of_facts
 from tinyworld.scenes import sample_picture, sample_prompt
@@ -42,7 +43,7 @@ def write_rated_pictures(folder: Path, count: int = 120, seed: int = 0) -> Path:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--seed", type=int, default=0)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from reward.cli.flags import ArgumentParser
 from reward.scoring.inputs import NoPromptError, find_rows
 
 SOME_UNREADABLE = 1
@@ -51,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog=_NAME, description=_DESCRIPTION, epilog=_EXAMPLES, allow_abbrev=False,
+    parser = ArgumentParser(
+        prog=_NAME, description=_DESCRIPTION, epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument

@@ -25,6 +25,7 @@ import numpy as np
 from attention_refine.probes.layer_proposal import LayerProposal, propose_layers
 from attention_refine.vqa.layouts import DATASETS, VQAQuestion, find_dataset, load_questions
 from attention_refine.vqa.table import image_bootstrap, write_table
+from reward.cli.flags import ArgumentParser
 from reward.files.writing import write_text
 
 WRONG_INPUT = 2
@@ -197,8 +198,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m attention_refine.probes", description=__doc__, allow_abbrev=False,
+    parser = ArgumentParser(
+        prog="python -m attention_refine.probes", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--model", required=True, help="folder or hub id of a LLaVA or its like")

@@ -19,6 +19,7 @@ from attention_refine.contrastive.config import MODES, ContrastiveAttentionConfi
 from attention_refine.vqa.layouts import DATASETS, VQAQuestion, find_dataset, load_questions
 from attention_refine.vqa.rows import VQARow, table_rows
 from attention_refine.vqa.table import COLUMNS, format_table, score_table, write_table
+from reward.cli.flags import ArgumentParser
 from reward.parallel.processes import Processes
 
 WRONG_INPUT = 2
@@ -140,8 +141,8 @@ def _described(config: ContrastiveAttentionConfig) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m attention_refine.vqa", description=__doc__, allow_abbrev=False,
+    parser = ArgumentParser(
+        prog="python -m attention_refine.vqa", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--dataset", required=True, choices=DATASETS)

@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(ROOT))
 
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.images.preprocess import ImageTransform  # noqa: E402
 from reward.images.reading import read_image  # noqa: E402
 
@@ -89,7 +90,7 @@ class Projections(NamedTuple):
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--towers", type=Path, required=True, help="folder that pip --target filled")
     parser.add_argument("--pictures", type=Path, required=True, help="folder of pictures, unlabelled")
     parser.add_argument("--output", type=Path, required=True)

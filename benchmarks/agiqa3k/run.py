@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.agiqa3k.recipe import CHOICES, ROWS, SWEEPS, row_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
 from reward.backbone.towers import Backbone  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.evaluation.protocols import SEEDS, RatedFeatures, ablation  # noqa: E402
 from reward.evaluation.report import summary, write_report  # noqa: E402
@@ -40,7 +41,7 @@ PARTS = {"rows": (ROWS, SEEDS), "sweeps": (SWEEPS, SEEDS), "choices": (CHOICES, 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
     parser.add_argument("--work", type=Path, required=True, help="features and finished splits are kept here")

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.agiqa3k.recipe import ROWS, row_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.training.train import train  # noqa: E402
 
@@ -28,7 +29,7 @@ COLUMNS = ("case", "repeat", "epochs", "batch_size", "cpu_seconds", "seconds")
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
     parser.add_argument("--work", type=Path, required=True, help="where run.py kept the features")

@@ -19,6 +19,7 @@ from attention_refine.probes.probe import probe, write_probe  # noqa: E402
 from attention_refine.vlm.loading import load_model  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
 from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -26,7 +27,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="left out: the tiny world's")
     parser.add_argument("--questions", type=int, default=700)
     parser.add_argument("--seed", type=int, default=1)

@@ -28,6 +28,7 @@ from attention_refine.vqa.table import image_bootstrap  # noqa: E402
 from benchmarks.attention_probe.asked import held_out_scene, save  # noqa: E402
 from benchmarks.attention_probe.modes import layer_config  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.explanation.cone_picture import new_figure, save_figure  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.scenes import SIZE, SceneObject, shape_distance  # noqa: E402
@@ -41,7 +42,7 @@ COLUMNS = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="left out: the tiny world's")
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--seed", type=int, default=3)

@@ -30,6 +30,7 @@ from attention_refine.vqa.table import score_table  # noqa: E402
 from benchmarks.attention_probe.asked import make_questions  # noqa: E402
 from benchmarks.attention_probe.vision_memory import remember_pictures  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ COLUMNS = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="left out: the tiny world's")
     parser.add_argument("--questions", type=int, default=700)
     parser.add_argument("--seed", type=int, default=2, help="another than that of curves.py, which chose the layers")

@@ -1,6 +1,5 @@
 """The tables for benchmarks/README.md from modes.csv and grounding.csv: python benchmarks/attention_probe/tables.py"""
 
-import argparse
 import sys
 from itertools import groupby
 from pathlib import Path
@@ -9,11 +8,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="of the two files")
     folder = parser.parse_args().folder
     for (pictures, layers), rows in groupby(read_rows(folder / "modes.csv"), lambda r: (r["pictures"], r["layers"])):

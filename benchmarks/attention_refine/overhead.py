@@ -11,12 +11,12 @@ eager attention with output_attentions=True, which is what reading the attention
     rise_mb        that, above the size before
 """
 
-import argparse
 from pathlib import Path
 from statistics import median
 
 from benchmarks.results_file import write_rows
 from benchmarks.sides import Side, take_turns
+from reward.cli.flags import ArgumentParser
 
 RESULTS = Path(__file__).with_name("overhead.csv")
 WAYS = ("bare", "residual", "post_norm", "attention_bias", "eager")
@@ -25,7 +25,7 @@ COLUMNS = ("way", "repeat", "tokens", "million_parameters", "seconds", "cpu_seco
 
 def main() -> None:
     """Run the sides, write the rows, print medians and ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.hacking_alarm.run import COMMON, RECIPES  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+from benchmarks.trainer_flags import changed  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from rl.monitoring.hacking_alarm import PANEL_FILE  # noqa: E402
 
 RESULTS = Path(__file__).with_name("alarm.csv")
@@ -36,12 +39,13 @@ COLUMNS = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reward", default="redness", choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--looks", type=int, default=3, help="evaluations, after which the run is ended")
     parser.add_argument("--model", default="tinyworld:llava", help="captioner, or perfect")
     parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
+    parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
         label = {"captioner": arguments.name, "reward": arguments.reward, "seed": seed}
@@ -49,23 +53,24 @@ def main() -> None:
         if known:
             print(f"{arguments.reward} seed {seed}: already in {RESULTS.name}")
             continue
-        rows = [label | row for row in run(arguments.reward, seed, arguments.looks, arguments.model)]
+        rows = [label | row for row in run(
+            arguments.reward, seed, arguments.looks, arguments.model, arguments.overrides
+        )]  # fmt: skip
         write_rows(RESULTS, COLUMNS, [*read_rows(RESULTS), *rows])
         for row in rows:
             print(json.dumps(row), flush=True)
 
 
-def run(reward: str, seed: int, looks: int, model: str) -> list[dict]:
+def run(reward: str, seed: int, looks: int, model: str, overrides: Sequence[str] = ()) -> list[dict]:
     """Trains once until the panel has `looks` evaluations; a row a held-out metric."""
     module = "benchmarks.caption_check.perfect" if model == "perfect" else "attention_refine.caption_check.rewards"
     held_out = [f"{module}:{name}@{model}" for name in METRICS[:-1]]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        command = [
-            sys.executable, "-m", "rl.ddpo_train", "--output_dir", str(folder), "--seed", str(seed), *COMMON,
-            *RECIPES[reward], "--eval_freq", str(EVERY), "--eval_rewards", *held_out, "tinyworld.oracle:oracle_reward",
-        ]  # fmt: skip
+        looking = ["--eval_freq", str(EVERY), "--eval_rewards", *held_out, "tinyworld.oracle:oracle_reward"]
+        flags = changed(["--output_dir", str(folder), "--seed", str(seed)], COMMON, RECIPES[reward], looking, overrides)
+        command = [sys.executable, "-m", "rl.ddpo_train", *flags]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         training = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:

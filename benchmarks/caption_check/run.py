@@ -28,6 +28,7 @@ from attention_refine.caption_check.questions import share_of_yes  # noqa: E402
 from attention_refine.vlm.loading import load_model  # noqa: E402
 from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.statistics.correlations import bootstrap_draws, interval  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.oracle import facts_that_hold, read_scene  # noqa: E402
@@ -53,7 +54,7 @@ class Scene:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="captioner's folder, or perfect; left out: the shipped one")
     parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
     parser.add_argument("--pictures", type=int, default=500)

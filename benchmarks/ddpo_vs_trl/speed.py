@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.results_file import read_rows, write_rows
 from benchmarks.sides import Side, take_turns
+from reward.cli.flags import ArgumentParser
 
 RESULTS = Path(__file__).with_name("speed.csv")
 COLUMNS = (
@@ -63,7 +64,7 @@ def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--warm-up", type=int, default=2)

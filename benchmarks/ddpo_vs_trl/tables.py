@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.results_file import put_table, read_rows
+from reward.cli.flags import ArgumentParser
 
 FOLDER = Path(__file__).parent
 
@@ -119,7 +120,7 @@ def _first(rows: list[dict], case: str) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     arguments = parser.parse_args()
     for name, make in (("speed.csv", speed_table), ("time_to_reward.csv", reward_table)):

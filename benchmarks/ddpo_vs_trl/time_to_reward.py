@@ -27,6 +27,7 @@ from diffusers import StableDiffusionPipeline
 from benchmarks.ddpo_vs_trl.our_side import TRL_TARGETS, recipe
 from benchmarks.results_file import read_rows, write_rows
 from reward import HyperAlignReward
+from reward.cli.flags import ArgumentParser
 from rl.lora.adapter import add_lora, load_lora
 from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Evaluator
@@ -172,7 +173,7 @@ def best_setting(rows: list[dict], budget: float) -> dict:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
     parser.add_argument("--sweep-seconds", type=float, default=100.0, help="training time of a setting")
     parser.add_argument("--seconds", type=float, default=200.0, help="training time of a run on five seeds")

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
+from reward.cli.flags import ArgumentParser
 from reward.files.writing import write_whole
 from rl.lora.adapter import add_lora
 from rl.models.policy import sample_seed
@@ -33,7 +34,7 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-steps", type=int, default=3)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--pictures", type=int, default=1280)

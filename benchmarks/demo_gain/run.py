@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+from benchmarks.trainer_flags import changed  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = (
@@ -31,7 +33,7 @@ COLUMNS = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="names the recipe in the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
@@ -52,7 +54,8 @@ def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
     """Trains and evaluates once; returns the summary's columns."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (keep or Path(scratch)) / f"{name}_{seed}"
-        command = [sys.executable, "-m", "rl.ddpo_train", "--output_dir", str(folder), "--seed", str(seed), *overrides]
+        flags = changed(["--output_dir", str(folder), "--seed", str(seed)], overrides)
+        command = [sys.executable, "-m", "rl.ddpo_train", *flags]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         summary = json.loads((folder / "summary.json").read_text())

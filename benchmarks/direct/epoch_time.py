@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.results_file import write_rows
 from benchmarks.sides import Side, take_turns
+from reward.cli.flags import ArgumentParser
 from rl.config.ddpo_config import DDPOConfig
 from rl.config.direct_config import DirectConfig
 from rl.config.loading import load_config
@@ -47,7 +48,7 @@ class RecipeSide:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
     repeats = parser.parse_args().repeats
     epochs = {

@@ -8,10 +8,13 @@ it alone. Judged on held-out prompts at the guidance that was trained with.
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.direct.run import Judge, points, train
 from benchmarks.results_file import read_rows, write_rows
+from benchmarks.trainer_flags import changed
+from reward.cli.flags import ArgumentParser
 from rl.lora.adapter import scaled_lora
 from rl.runs.checkpoints import list_checkpoints
 
@@ -33,10 +36,11 @@ STRENGTHS = (0.25, 0.5, 0.75)
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2])
     parser.add_argument("--guards", nargs="+", choices=list(GUARDS), default=list(GUARDS))
     parser.add_argument("--results", type=Path, default=RESULTS, help="the table to add to")
+    parser.add_argument("overrides", nargs="*", help="after --: flags of rl/direct_train.py")
     arguments = parser.parse_args()
     judge = Judge()
     for seed in arguments.seeds:
@@ -45,16 +49,16 @@ def main() -> None:
             if any((row["guard"], row["seed"]) == (guard, str(seed)) for row in rows):
                 print(f"{guard} seed {seed}: already in {arguments.results.name}")
                 continue
-            found = [{"guard": guard, "seed": seed} | row for row in run(guard, seed, judge)]
+            found = [{"guard": guard, "seed": seed} | row for row in run(guard, seed, judge, arguments.overrides)]
             write_rows(arguments.results, COLUMNS, [*read_rows(arguments.results), *found])
             print(f"{guard} seed {seed}: oracle " + " ".join(f"{row['oracle']:.3f}" for row in found), flush=True)
 
 
-def run(guard: str, seed: int, judge: Judge) -> list[dict]:
+def run(guard: str, seed: int, judge: Judge, overrides: Sequence[str] = ()) -> list[dict]:
     """Trains once; a row for every saved LoRA, and for what the guard leaves in the end."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
-        train("rl.direct_train", folder, seed, [*PUSHED, *GUARDS[guard]])
+        train("rl.direct_train", folder, seed, changed(PUSHED, GUARDS[guard], overrides))
         rows = points(folder, judge)
         if guard == "none":
             last = list_checkpoints(folder)[-1]

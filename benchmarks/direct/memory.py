@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.direct_vs_trl.our_side import OurSide
 from benchmarks.results_file import put_table, read_rows, write_rows
 from benchmarks.side_worker import memory, reset_peak
+from reward.cli.flags import ArgumentParser
 
 RESULTS = Path(__file__).with_name("memory.csv")
 COLUMNS = ("steps", "depth", "checkpointing", "ready_mb", "peak_mb", "above_ready_mb")
@@ -50,7 +51,7 @@ def table(rows: list[dict]) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     arguments = parser.parse_args()
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:

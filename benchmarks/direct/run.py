@@ -19,7 +19,9 @@ from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from benchmarks.results_file import read_rows, write_rows
+from benchmarks.trainer_flags import changed
 from reward import HyperAlignReward
+from reward.cli.flags import ArgumentParser
 from rl.lora.adapter import add_lora, load_lora
 from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.monitoring.evaluation import Evaluator
@@ -53,7 +55,7 @@ GUIDANCE = (1.0, 1.25, 1.5)
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="default", help="names the settings after -- in the table")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -68,7 +70,7 @@ def main() -> None:
             if any(key.items() <= row.items() for row in read_rows(arguments.curves)):
                 print(f"{arguments.name} {method} seed {seed}: already in {arguments.curves.name}")
                 continue
-            overrides = ["--save_freq", arguments.save_freq, *METHODS[method][1], *arguments.overrides]
+            overrides = changed(["--save_freq", arguments.save_freq], METHODS[method][1], arguments.overrides)
             found = run(METHODS[method][0], seed, overrides, judge, final=method in FINALISTS)
             common = key | {"overrides": " ".join(arguments.overrides)}
             # Read again: another process may have added its rows meanwhile.
@@ -139,8 +141,9 @@ def run(module: str, seed: int, overrides: list[str], judge: Judge, *, final: bo
 
 def train(module: str, folder: Path, seed: int, overrides: list[str]) -> None:
     """One run of an entry script; every saved LoRA is kept."""
-    command = [sys.executable, "-m", module, "--output_dir", str(folder), "--seed", str(seed)]
-    command += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000", *overrides]
+    flags = ["--output_dir", str(folder), "--seed", str(seed)]
+    flags += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000"]
+    command = [sys.executable, "-m", module, *changed(flags, overrides)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
 

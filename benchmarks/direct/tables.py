@@ -9,6 +9,7 @@ from statistics import mean
 
 from benchmarks.direct import guards, run
 from benchmarks.results_file import put_table, read_rows
+from reward.cli.flags import ArgumentParser
 
 Rows = list[dict[str, str]]
 
@@ -90,7 +91,7 @@ def _numbers(rows: Rows, column: str) -> list[float]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     arguments = parser.parse_args()
     curves = read_rows(run.CURVES)

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.results_file import put_table, read_rows
+from reward.cli.flags import ArgumentParser
 
 FOLDER = Path(__file__).parent
 NAMES = {"trl": "TRL 0.23.1", "ours": "ours", "ours, not checkpointed": "ours, not checkpointed"}
@@ -63,7 +64,7 @@ def ratio(ours: list[dict], theirs: list[dict], measure: str) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
     arguments = parser.parse_args()
     for name, make in (("same_work.csv", work_table), ("speed.csv", speed_table)):

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.explanation.explain import explain_phrases  # noqa: E402
 from reward.explanation.phrase_scores import PhraseScores  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
@@ -33,7 +34,7 @@ COLUMNS = ("seed", "scenes", "question", "method", "wrong", "pairs", "share", "l
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", type=int, default=200)
     arguments = parser.parse_args()

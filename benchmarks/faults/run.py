@@ -20,13 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 # A script's own folder comes first on the path, not the one that holds the packages.
 sys.path.insert(0, str(ROOT))
 
+from reward.cli.flags import ArgumentParser  # noqa: E402
+
 RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = ("command", "fault", "rounds", "outcome", "notes")
 
 
 def main() -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--only", default="", help="faults, or COMMAND: FAULT, that have this in their names")
     parser.add_argument("--max-seconds", type=float, default=float("inf"), help="start no round after that long")

@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks.fuzz.guard import Violation, guarded
 from benchmarks.results_file import put_table, read_rows, write_rows
+from reward.cli.flags import ArgumentParser
 
 COUNTS = Path(__file__).with_name("counts.csv")
 COLUMNS = ("target", "executions", "seconds", "cpu_seconds", "unique_coverage", "crashes",
@@ -98,7 +99,7 @@ class Case:
 
 def main() -> None:
     """Start the fuzzer in a process of its own, and add its row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=0, help="end after so many; 0: after --runs alone")

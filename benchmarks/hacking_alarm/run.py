@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
+from benchmarks.trainer_flags import changed  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.csv")
 # Epochs alone decide where a run ends, and the last evaluation's pictures are the result: both sides' best guidance
@@ -40,7 +42,7 @@ COLUMNS = (
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
@@ -62,9 +64,9 @@ def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
     """Trains once; returns the columns of the alarm and of the last evaluation."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (keep or Path(scratch)) / f"{name}_{seed}"
-        command = [sys.executable, "-m", "rl.ddpo_train", "--output_dir", str(folder), "--seed", str(seed)]
+        flags = changed(["--output_dir", str(folder), "--seed", str(seed)], COMMON, RECIPES[name], overrides)
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-        subprocess.run([*command, *COMMON, *RECIPES[name], *overrides], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "rl.ddpo_train", *flags], cwd=ROOT, env=environment, check=True)
         summary = json.loads((folder / "summary.json").read_text())
         panel = json.loads((folder / "hacking_panel.json").read_text())
     reward, oracle = (panel["looks"][-1]["changes"][column] for column in ("reward", "oracle_reward"))

@@ -20,6 +20,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from reward.cli.flags import ArgumentParser
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).with_name("results.csv")
 
@@ -55,7 +57,7 @@ RECIPES = {"demo-ddpo": "ddpo_train.py", "demo-direct": "direct_train.py"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, help="revision, e.g. 1f656d9")
     parser.add_argument("--after", help="revision; the working tree unless told")
     arguments = parser.parse_args()

@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
+from reward.cli.flags import ArgumentParser
 from rl.config.ddpo_config import DDPOConfig
 from rl.config.loading import load_config
 from rl.packaged import packaged_recipe, resolve_packaged
@@ -58,7 +59,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
     for name in LIBRARIES:

@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
+from reward.cli.flags import ArgumentParser
 from rl.models.policy import sample_seed
 from rl.prompts import epoch_prompts
 from rl.runs.metrics_file import RunReporter
@@ -101,7 +102,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     cases = [{"what": function.__name__, "size": size} for function, sizes in SIZES.items() for size in sizes]
     in_turns(measure, cases, parser.parse_args().repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))

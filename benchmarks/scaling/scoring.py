@@ -23,6 +23,7 @@ import reward
 from benchmarks.results_file import write_rows
 from benchmarks.scaling.one_process import in_turns
 from reward.cli import main as cli
+from reward.cli.flags import ArgumentParser
 from tinyworld import weights_path
 from tinyworld.scenes import sample_picture, sample_prompt
 
@@ -69,7 +70,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--most-rows", type=int, default=SIZES[-1])
     arguments = parser.parse_args()

@@ -9,6 +9,7 @@ from statistics import median
 
 from benchmarks.results_file import put_table, read_rows
 from benchmarks.scaling import ddpo, growth, scoring
+from reward.cli.flags import ArgumentParser
 
 PAGE = ddpo.RESULTS.parents[2] / "docs" / "scaling.md"
 Rows = list[dict[str, str]]
@@ -88,7 +89,7 @@ def _above(rows: Rows) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="into docs/scaling.md")
     arguments = parser.parse_args()
     makers = {ddpo: ddpo_table, scoring: scoring_table, growth: growth_table}

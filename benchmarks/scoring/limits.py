@@ -16,6 +16,7 @@ from tqdm.auto import trange
 from benchmarks.results_file import put_table, write_rows
 from benchmarks.scoring.backbones import GFLOP, SIZES, write_open_clip
 from reward import HyperAlignReward
+from reward.cli.flags import ArgumentParser
 
 RESULTS = Path(__file__).with_name("limits.csv")
 COLUMNS = ("backbone", "batch", "repeat", "gemm_gflops", "tower_gflops", "tower", "head", "cosine", "forward", "step")
@@ -24,7 +25,7 @@ _GEMM = 2048
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()

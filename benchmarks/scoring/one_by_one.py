@@ -20,6 +20,7 @@ from benchmarks.results_file import put_table, write_rows
 from benchmarks.scoring.backbones import write_open_clip
 from benchmarks.scoring.run import PIXELS, write_pictures
 from benchmarks.scoring.scorers import REPEATED, HyperAlignScorer, OpenClipScorer, Scorer
+from reward.cli.flags import ArgumentParser
 
 RESULTS = Path(__file__).with_name("one_by_one.csv")
 COLUMNS = ("inputs", "prompts", "block", "ours_ms", "open_clip_ms", "above_ms")
@@ -27,7 +28,7 @@ COLUMNS = ("inputs", "prompts", "block", "ours_ms", "open_clip_ms", "above_ms")
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=100, help="of calls in a block")
     arguments = parser.parse_args()

@@ -21,6 +21,7 @@ from PIL import Image
 from benchmarks.results_file import put_table, read_rows, write_rows
 from benchmarks.scoring.backbones import SIZES, write_open_clip, write_transformers
 from benchmarks.sides import Side
+from reward.cli.flags import ArgumentParser
 from tinyworld.scenes import sample_picture, sample_prompt
 
 RESULTS = Path(__file__).with_name("results.csv")
@@ -38,7 +39,7 @@ PIXELS = {"ViT-B/16": 512, "tiny": 48}  # of the files
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbones", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--sides", nargs="+", choices=SCORERS, default=list(SCORERS))
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])

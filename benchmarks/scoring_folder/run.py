@@ -22,6 +22,7 @@ from PIL import Image
 
 from benchmarks.results_file import write_rows
 from benchmarks.sides import Side, take_turns
+from reward.cli.flags import ArgumentParser
 from tinyworld import weights_path
 from tinyworld.scenes import sample_picture, sample_prompt
 
@@ -87,7 +88,7 @@ class OpenClipSide:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=1_000)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--output", type=Path, default=RESULTS, help="CSV of every pass")

@@ -21,6 +21,7 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.generated import generated_pairs  # noqa: E402
 from tinyworld.models.llava_batches import sample_scenes  # noqa: E402
@@ -34,7 +35,7 @@ COLUMNS = ("pictures", "what", "count", "right", "low", "high", "blind", "chance
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=400, help="scenes, and questions of each kind")
     parser.add_argument("--generated", type=int, default=200, help="generated pictures")
     parser.add_argument("--seed", type=int, default=2026)

@@ -21,6 +21,7 @@ from diffusers import AutoencoderKL
 from benchmarks.results_file import write_rows
 from reward import HyperAlign
 from reward.backbone.towers import Backbone
+from reward.cli.flags import ArgumentParser
 from reward.statistics.correlations import bootstrap_draws, interval, spearmans
 from reward.training.recipe import load_training_config
 from reward.training.train import fit_head
@@ -58,7 +59,7 @@ GEOMETRIC = [name for name, (file, _) in ROWS.items() if file not in ("cosine_on
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each row")
     parser.add_argument("--train", type=int, default=8_000)
     parser.add_argument("--test", type=int, default=2_000)

@@ -8,6 +8,7 @@ from statistics import mean
 
 from benchmarks.results_file import put_table, read_rows
 from benchmarks.tinyworld_evaluator.run import FULL, RESULTS, WIDTHS
+from reward.cli.flags import ArgumentParser
 
 Rows = list[dict[str, str]]
 
@@ -49,7 +50,7 @@ def widths_table(rows: Rows) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="into benchmarks/README.md")
     write = parser.parse_args().write
     for path, table in ((RESULTS, results_table), (WIDTHS, widths_table)):

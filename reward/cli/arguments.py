@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from reward.cli.flags import ArgumentParser
+
 _PICTURES = "python -m tinyworld.rated_pictures pictures   # draws something to try it on"
 
 _EXAMPLES = {
@@ -59,7 +61,7 @@ worst."""
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands; `command` names the one that was chosen."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="hyperalign", allow_abbrev=False,
         description="How well does a picture show its prompt? Scores from a HyperAlign reward, and how to train one.",
     )  # fmt: skip

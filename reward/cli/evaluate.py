@@ -23,10 +23,22 @@ METRICS_NAME = "metrics.json"
 _RECIPE_PREFIX = "hyperalign_"
 
 
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that would be ignored, before anything is loaded.
+
+    Raises:
+        ValueError: an option of --config without it, or --columns of what is no table.
+    """
+    if not arguments.config and (arguments.test_data or arguments.test_dataset):
+        raise ValueError("Expected --test-data only beside --config; a saved --model is tested on --data itself.")
+    if not arguments.config and arguments.backbone:
+        raise ValueError("Expected --backbone only beside --config; a saved --model has its own.")
+    if arguments.columns and "table" not in (arguments.dataset, arguments.test_dataset):
+        raise ValueError(f"Expected --columns only of a table; {arguments.dataset} has its own.")
+
+
 def run_saved(arguments: argparse.Namespace, reward: "HyperAlignReward", folder: str) -> int:
     """Test a loaded model on the pairs of --data whose prompts it was not trained on."""
-    if arguments.test_data or arguments.test_dataset:
-        raise ValueError("Expected --test-data only beside --config; a saved --model is tested on --data itself.")
     data = _features(arguments, arguments.dataset, arguments.data, reward.backbone)
     return _report(protocols.evaluate_saved(reward, folder, data), arguments.output)
 

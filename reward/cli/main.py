@@ -153,7 +153,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from reward.cli.train import run, training_config
 
     backbone = arguments.backbone
-    if backbone is None and arguments.config is None:
+    named = any(change.startswith("model.backbone=") for change in arguments.set)
+    if backbone is None and arguments.config is None and not named:
         backbone = f"local-dir:{_built_in('open-clip', 'neither --config nor --backbone')}"
     config = training_config(arguments.config, arguments.set, backbone)
     return run(arguments, config)
@@ -162,6 +163,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from reward.cli import evaluate
 
+    evaluate.check(arguments)
     if arguments.config:
         return evaluate.run_protocol(arguments)
     reward, folder = _load_with_folder(arguments.model, _start(arguments.device)[1])

@@ -30,15 +30,21 @@ def training_config(file: Path | None, changes: Sequence[str], backbone: str | N
     """The recipe of --config, changed by --set FIELD=VALUE (values as in YAML) and --backbone.
 
     Raises:
-        ValueError, TypeError: an unknown field, a value that it cannot have.
+        ValueError, TypeError: an unknown field, a value that it cannot have, two values of one field, or a backbone
+            that --set and --backbone name differently.
     """
     overrides: dict[str, Any] = {}
     for change in changes:
         field, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"Expected --set FIELD=VALUE but got {change!r}")
-        overrides[field] = _yaml(value)
+        value = _yaml(value)
+        if overrides.get(field, value) != value:
+            raise ValueError(f"Expected one value of --set {field} but got {overrides[field]!r} and {value!r}")
+        overrides[field] = value
     if backbone is not None:
+        if overrides.get("model.backbone", backbone) != backbone:
+            raise ValueError(f"Expected one backbone but got {overrides['model.backbone']!r} and {backbone!r}")
         overrides["model.backbone"] = backbone
     return load_training_config(file, overrides)
 

@@ -30,7 +30,7 @@ def parse_plain_yaml(text: str) -> Any:
     A few lines of aliases make a value that takes hours to print, or that holds itself.
 
     Raises:
-        ValueError: not YAML, a tag of Python, an alias, nested too deeply.
+        ValueError: not YAML, a tag of Python, an alias, a key that comes twice, nested too deeply.
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
@@ -47,3 +47,16 @@ class _PlainLoader(yaml.SafeLoader):
                 None, None, f"expected no alias but got *{event.anchor}; write the value out", event.start_mark
             )
         return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        # PyYAML keeps the last value of a key and forgets the others.
+        seen = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"expected each key once but got {key.value[:100]!r} twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)

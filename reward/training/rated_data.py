@@ -21,7 +21,7 @@ def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) ->
         columns: ROLE=NAME of a table's columns.
 
     Raises:
-        ValueError: as `load_dataset`; a word in `columns` without `=`.
+        ValueError: as `load_dataset`; a word in `columns` without `=`, or two columns for one role.
     """
     dataset = load_dataset(name, path, skip_bad=skip_bad, columns=_named(columns))
     if not skip_bad:
@@ -63,7 +63,12 @@ def _unreadable(images: Sequence[Path]) -> dict[int, str]:
 
 
 def _named(columns: Sequence[str]) -> dict[str, str]:
+    named: dict[str, str] = {}
     for word in columns:
-        if "=" not in word:
+        role, equals, name = word.partition("=")
+        if not equals:
             raise ValueError(f"Expected --columns as ROLE=NAME, for example score=mos, but got {word!r}")
-    return dict(word.split("=", 1) for word in columns)
+        if named.get(role, name) != name:
+            raise ValueError(f"Expected one column for {role!r} in --columns but got {named[role]!r} and {name!r}")
+        named[role] = name
+    return named

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from reward.cli.flags import RepeatedFlags
 from reward.files.plain_yaml import parse_plain_yaml, read_plain_yaml
 from rl.config.train_config import TrainConfig
 
@@ -114,8 +115,6 @@ def find_run(path: Path) -> Path:
 
 
 def _parser(config_class: type[TrainConfig], recipe: Path | None, prog: str | None, description: str | None) -> Any:
-    from trl import TrlParser
-
     groups: dict[str, list[dataclasses.Field]] = {}
     for item in dataclasses.fields(config_class):
         groups.setdefault(item.metadata["group"], []).append(item)
@@ -130,7 +129,7 @@ def _parser(config_class: type[TrainConfig], recipe: Path | None, prog: str | No
             members.append((item.name, kind, dataclasses.field(default=None, metadata=metadata)))
         namespace = {"_argument_group_name": group}
         parts.append(dataclasses.make_dataclass(f"Part{number}", members, namespace=namespace))
-    parser = TrlParser(
+    parser = _flag_parser()(
         parts,
         prog=prog,
         usage="%(prog)s [--config FILE] [--field value ...]",
@@ -141,6 +140,16 @@ def _parser(config_class: type[TrainConfig], recipe: Path | None, prog: str | No
     start = f"without it the run starts from {recipe.parent.name}/{recipe.name}" if recipe else "else defaults"
     parser.add_argument("--config", metavar="FILE", help=f"YAML recipe; {start}.")
     return parser
+
+
+def _flag_parser() -> type:
+    """TRL's parser, whose repeated flags add up or are refused as those of our other commands."""
+    from trl import TrlParser
+
+    class FlagParser(RepeatedFlags, TrlParser):
+        pass
+
+    return FlagParser
 
 
 class _OneMetavar(argparse.HelpFormatter):

@@ -10,6 +10,7 @@ import pytest
 
 from reward.cli import main as cli
 from reward.cli.arguments import build_parser
+from reward.cli.train import training_config
 from tinyworld import rated_pictures
 
 
@@ -72,6 +73,25 @@ def test_the_examples_of_help_work(command, folder, monkeypatch, capsys):
         }  # fmt: skip
     if command == "explain":
         assert "The score is" in said and (folder / "explanation.png").stat().st_size > 10_000
+
+
+def test_options_of_several_values_add_up():
+    words = ["train", "--dataset", "table", "--data", "d", "--output", "o", "--set", "epochs=12", "--set",
+             "batch_size=256", "patience=0", "--columns", "score=mos", "--columns", "image=file"]  # fmt: skip
+    arguments = build_parser().parse_args(words)
+    assert arguments.columns == ["score=mos", "image=file"]
+    config = training_config(None, arguments.set, None)
+    assert (config.epochs, config.batch_size, config.patience) == (12, 256, 0)
+    # the default is replaced, not added to, and a second parse starts anew
+    assert build_parser().parse_args(words[:7]).set == []
+
+
+def test_a_value_may_be_repeated_but_not_changed(capsys):
+    words = ["rank", "x.png", "--prompt", "a ring", "--prompt"]
+    assert build_parser().parse_args([*words, "a ring"]).prompt == "a ring"
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([*words, "a square"])
+    assert "argument --prompt: given twice, as 'a ring' and as 'a square'; give it once" in capsys.readouterr().err
 
 
 def test_train_help_lists_every_field_of_a_recipe():

@@ -181,6 +181,16 @@ def test_without_a_model_the_built_in_one_serves_and_says_so(pictures, capsys, m
          "got both"),
         (["train", "--dataset", "table", "--data", "{folder}", "--output", "o", "--set", "epoch=3"], "did you mean"),
         (["train", "--dataset", "table", "--data", "{folder}", "--output", "o", "--set", "epochs"], "FIELD=VALUE"),
+        (["train", "--dataset", "table", "--data", "{folder}", "--output", "o", "--set", "epochs=3", "--set",
+          "epochs=4"], "Expected one value of --set epochs but got 3 and 4"),
+        (["train", "--dataset", "table", "--data", "{folder}", "--output", "o", "--columns", "score=a", "--columns",
+          "score=b"], "Expected one column for 'score' in --columns but got 'a' and 'b'"),
+        (["train", "--dataset", "table", "--data", "{folder}", "--output", "o", "--backbone", "a", "--set",
+          "model.backbone=b"], "Expected one backbone but got 'b' and 'a'"),
+        (["evaluate", "--dataset", "table", "--data", "{folder}", "--output", "o", "--backbone", "a"],
+         "--backbone only beside --config"),
+        (["evaluate", "--dataset", "agiqa-3k", "--data", "{folder}", "--output", "o", "--columns", "score=a"],
+         "--columns only of a table"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_a_message_and_exit_2(pictures, capsys, arguments, message):
@@ -195,7 +205,9 @@ def test_wrong_input_is_a_message_and_exit_2(pictures, capsys, arguments, messag
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["score", "x.png"], ["score", "x.png", "--pro", "y"], ["sing"], ["rank", "x.png"]]
+    "arguments",
+    [[], ["score", "x.png"], ["score", "x.png", "--pro", "y"], ["sing"], ["rank", "x.png"],
+     ["score", "x.png", "--prompt", "a ring", "--prompt", "a square"]],
 )
 def test_a_wrong_command_line_shows_the_usage(arguments, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -36,6 +36,17 @@ def test_recipe_then_flags(recipe):
     assert config.train_learning_rate == 1e-3
 
 
+def test_repeated_flags_add_up_or_are_refused(recipe, capsys):
+    words = ["--rewards", "c:d", "--lora_targets", "to_q", "--rewards", "e:f=0.5", "g:h", "--lora-targets", "to_k"]
+    config = load_config(DDPOConfig, words, default_recipe=recipe)
+    assert config.rewards == ["c:d", "e:f=0.5", "g:h"] and config.lora_targets == ["to_q", "to_k"]
+    assert load_config(DDPOConfig, ["--seed", "3", "--seed=3"]).seed == 3
+    for one, two in (("--seed", "--seed"), ("--lora_rank", "--lora-rank"), ("--config", "--config")):
+        with pytest.raises(SystemExit) as stop:
+            load_config(DDPOConfig, [one, "3", two, "4"])
+        assert stop.value.code == 2 and "given twice, as '3' and as '4'" in capsys.readouterr().err
+
+
 def test_a_flag_may_restore_a_default(recipe):
     assert load_config(DDPOConfig, ["--lora_rank", "16"], default_recipe=recipe).lora_rank == 16
 
@@ -58,6 +69,7 @@ def test_config_file_starts_from_the_dataclass_defaults(recipe, tmp_path):
         ("train_cfg: 1\n", "train_cfg: expected true or false, got 1"),
         ("- a\n", "expected a mapping of field: value, got list"),
         ("a: [\n", "not valid YAML"),
+        ("seed: 1\nlora_rank: 2\nseed: 3\n", "expected each key once but got 'seed' twice"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, text, message, monkeypatch):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reward.backbone.loading import resolve_backbone
 from reward.backbone.towers import Backbone
+from reward.files.quoting import quoted
 from reward.images.preprocess import to_tensors
 from reward.model import saving
 from reward.model.config import HyperAlignConfig
@@ -228,7 +229,7 @@ def _checked_prompts(prompts: str | Sequence[str]) -> _Prompts:
     checked = _Prompts(prompts)
     for i, prompt in enumerate(checked):
         if not isinstance(prompt, str):
-            raise TypeError(f"Expected every prompt to be a string but prompt {i} is {prompt!r}")
+            raise TypeError(f"Expected every prompt to be a string but prompt {i} is {quoted(prompt)}")
         try:
             prompt.encode()
         except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from reward.files.quoting import quoted, shortened
 from rl.config.functions import import_function
 
 _COLUMNS = ("prompt", "caption", "text")
@@ -43,7 +44,7 @@ def load_prompts(spec: str) -> list[str]:
         raise ValueError(f"prompts: expected at least one prompt from {spec!r}, got none.")
     for prompt in prompts:
         if not isinstance(prompt, str):
-            raise ValueError(f"prompts: expected text from {spec!r}, got {prompt!r} ({type(prompt).__name__}).")
+            raise ValueError(f"prompts: expected text from {spec!r}, got {quoted(prompt)} ({type(prompt).__name__}).")
     return prompts
 
 
@@ -62,12 +63,14 @@ def _dataset_prompts(spec: str) -> list[str]:
         rows = load_dataset(name, split=options.get("split", "train"))
     except Exception as error:
         # The library raises many kinds; each says what is missing.
-        raise ValueError(f"prompts: {spec!r} could not be loaded: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"prompts: {spec!r} could not be loaded: {type(error).__name__}: {shortened(error)}"
+        ) from error
     column = options.get("column") or next((c for c in _COLUMNS if c in rows.column_names), "")
     if column not in rows.column_names:
         raise ValueError(
             f"prompts: expected a column {column or ' or '.join(_COLUMNS)} in {spec!r}, got "
-            f"{', '.join(rows.column_names)}. Name one: datasets:{name}?column=COLUMN."
+            f"{shortened(', '.join(rows.column_names))}. Name one: datasets:{name}?column=COLUMN."
         )
     return list(rows[column])
 

@@ -19,6 +19,7 @@ from attention_refine.caption_check.captioner import Captioner
 from attention_refine.caption_check.facts import coverage, covered, prompt_facts
 from attention_refine.caption_check.questions import Question, Questions, ask, make_questions, share_of_yes
 from attention_refine.vlm.loading import load_model
+from reward.files.quoting import quoted
 
 QUESTION = "Does the picture show {}?"
 INSTRUCTION = "Describe the picture."
@@ -250,4 +251,4 @@ def _check_prompts(count: int, prompts: Sequence[str]) -> None:
         raise ValueError(f"Expected one prompt a picture, got {len(prompts)} prompts for {count} pictures.")
     for place, prompt in enumerate(prompts):
         if not prompt.strip():
-            raise ValueError(f"Expected prompts that say something, got {prompt!r} for picture {place}.")
+            raise ValueError(f"Expected prompts that say something, got {quoted(prompt)} for picture {place}.")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attention_refine.caption_check.questions import Question, Questions
+from reward.files.quoting import quoted, shortened
 
 _CSV_NAMES = {
     "prompt": ("prompt", "text"),
@@ -46,7 +47,9 @@ def read_questions(path: Path) -> dict[str, Questions]:
     found: dict[str, Questions] = {}
     for where, prompt, rows in read(text, str(path)):
         if prompt in found:
-            raise ValueError(f"{where}: expected each prompt once, got {prompt!r} again; put its questions together.")
+            raise ValueError(
+                f"{where}: expected each prompt once, got {quoted(prompt)} again; put its questions together."
+            )
         found[prompt] = _in_order(rows, where)
     if not found:
         raise ValueError(f"{path}: expected questions, got none.")
@@ -63,7 +66,8 @@ def _from_csv(text: str, path: str) -> Iterable[tuple[str, str, list[_Row]]]:
     for role in ("prompt", "question"):
         if columns[role] is None:
             raise ValueError(
-                f"{path}: expected a column {' or '.join(_CSV_NAMES[role])}, got {', '.join(present) or 'none'}."
+                f"{path}: expected a column {' or '.join(_CSV_NAMES[role])}, got "
+                f"{shortened(', '.join(present)) or 'none'}."
             )
     item = next((name for name in ("item_id", "id") if name in present), columns["prompt"])
     groups: dict[str, tuple[str, list[_Row]]] = {}
@@ -71,15 +75,17 @@ def _from_csv(text: str, path: str) -> Iterable[tuple[str, str, list[_Row]]]:
         where = f"{path}, line {reader.line_num}"
         cell = {role: (row.get(name) or "").strip() if name else "" for role, name in columns.items()}
         if not cell["prompt"] or not cell["question"]:
-            given = f"{cell['prompt']!r} and {cell['question']!r}"
+            given = f"{quoted(cell['prompt'])} and {quoted(cell['question'])}"
             raise ValueError(f"{where}: expected a prompt and a question, got {given}; fill them in.")
         prompt, rows = groups.setdefault(row.get(item) or cell["prompt"], (cell["prompt"], []))
         if prompt != cell["prompt"]:
-            raise ValueError(f"{where}: expected the prompt of the rows of {row.get(item)!r} before, {prompt!r}.")
+            raise ValueError(
+                f"{where}: expected the prompt of the rows of {quoted(row.get(item))} before, {quoted(prompt)}."
+            )
         parents = [parent.strip() for parent in cell["dependencies"].replace(";", ",").split(",")]
         rows.append((cell["id"] or str(len(rows) + 1), cell["question"], cell["kind"], parents))
     for key, (prompt, rows) in groups.items():
-        yield f"{path}, {key!r}", prompt, rows
+        yield f"{path}, {quoted(key)}", prompt, rows
 
 
 def _from_json(text: str, path: str) -> Iterable[tuple[str, str, list[_Row]]]:
@@ -89,13 +95,13 @@ def _from_json(text: str, path: str) -> Iterable[tuple[str, str, list[_Row]]]:
         raise ValueError(f"{path}: expected JSON but got {error}; mend the file.") from error
     items = list(data.items()) if isinstance(data, dict) else list(enumerate(data)) if isinstance(data, list) else []
     for key, item in items:
-        where = f"{path}, {key!r}"
+        where = f"{path}, {quoted(key)}"
         try:
             yield where, _text(item["prompt"]), _json_rows(item)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{where}: expected prompt and questions (or DSG's qid2question and qid2dependency), got trouble: "
-                f"{error!r}."
+                f"{shortened(repr(error))}."
             ) from error
 
 
@@ -121,7 +127,7 @@ def _ids(value: Any) -> list[str]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise TypeError(f"expected text, got {value!r}")
+        raise TypeError(f"expected text, got {quoted(value)}")
     return value.strip()
 
 
@@ -129,12 +135,16 @@ def _in_order(rows: list[_Row], where: str) -> Questions:
     """Parents before children, otherwise as they came."""
     names = {row[0] for row in rows}
     if len(names) < len(rows):
-        raise ValueError(f"{where}: expected a different id for each question of a prompt, got {[r[0] for r in rows]}.")
+        raise ValueError(
+            f"{where}: expected a different id for each question of a prompt, got {quoted([r[0] for r in rows])}."
+        )
     parents = {row[0]: [parent for parent in row[3] if parent not in ("", "0")] for row in rows}
     for name, wanted in parents.items():
         for parent in wanted:
             if parent not in names:
-                raise ValueError(f"{where}: question {name} depends on {parent}, which is not there.")
+                raise ValueError(
+                    f"{where}: question {shortened(name)} depends on {shortened(parent)}, which is not there."
+                )
     numbered = list(parents)
     children: dict[str, list[int]] = {}
     waiting = [len(set(wanted)) for wanted in parents.values()]
@@ -151,7 +161,7 @@ def _in_order(rows: list[_Row], where: str) -> Questions:
                 heapq.heappush(ready, place)
     if len(order) < len(rows):
         stuck = ", ".join(name for name, count in zip(numbered, waiting, strict=True) if count)
-        raise ValueError(f"{where}: questions {stuck} depend on one another in a circle.")
+        raise ValueError(f"{where}: questions {shortened(stuck)} depend on one another in a circle.")
     places = {name: place for place, name in enumerate(order)}
     by_name: Mapping[str, _Row] = {row[0]: row for row in rows}
     found = []

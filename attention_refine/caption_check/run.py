@@ -18,6 +18,7 @@ from attention_refine.caption_check.check import CaptionCheck, other_prompts, to
 from attention_refine.caption_check.page import page_html
 from attention_refine.caption_check.questions import Questions
 from reward.files.digests import state_digest
+from reward.files.quoting import quoted, shortened
 from reward.files.writing import write_text, write_whole
 from reward.parallel.read_ahead import read_ahead
 from reward.scoring.inputs import PictureRow
@@ -52,26 +53,28 @@ def find_run_rows(run: Path) -> tuple[list[PictureRow], dict[str, dict[str, Any]
             for example in examples:
                 picture = run / example[side]
                 if not picture.resolve().is_relative_to(run.resolve()):
-                    raise ValueError(f"a picture outside the run, {example[side]!r}")
+                    raise ValueError(f"a picture outside the run, {quoted(example[side])}")
                 reward = example.get(f"reward_{side}")
                 rows.append(PictureRow(str(picture), _told(example["prompt"])))
                 details[str(picture)] = {"side": side, "reward": None if reward is None else _number(reward)}
     # AttributeError: an example that is no mapping; RecursionError: a thousand brackets
     except (AttributeError, KeyError, OverflowError, OSError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"Expected {path} as a run writes it, got {error!r}. Evaluate the run anew.") from error
+        raise ValueError(
+            f"Expected {path} as a run writes it, got {shortened(repr(error))}. Evaluate the run anew."
+        ) from error
     return rows, details
 
 
 def _told(prompt: Any) -> str:
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f"{prompt!r} as a prompt")
+        raise ValueError(f"{quoted(prompt)} as a prompt")
     prompt.encode()  # half a surrogate pair could not be written
     return prompt
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f"{value!r} as a reward")
+        raise ValueError(f"{quoted(value)} as a reward")
     return float(value)
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from reward.files.quoting import quoted
+
 Mode = Literal["residual", "post_norm", "attention_bias"]
 MODES: tuple[str, ...] = get_args(Mode)
 
@@ -59,14 +61,14 @@ class ContrastiveAttentionConfig:
         for name in ("rho", "lam"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"Expected {name} to be a number, got {value!r} of type {type(value).__name__}.")
+                raise TypeError(f"Expected {name} to be a number, got {quoted(value)} of type {type(value).__name__}.")
             object.__setattr__(self, name, float(value))
         if not 0 <= self.rho < 1:
             raise ValueError(f"Expected rho in [0, 1), got {self.rho}. It is the share of image tokens to scale.")
         if not 0 <= self.lam <= 1:
             raise ValueError(f"Expected lam in [0, 1], got {self.lam}. It scales down; 1 changes nothing.")
         if self.mode not in MODES:
-            raise ValueError(f"Expected mode to be one of {', '.join(MODES)}, got {self.mode!r}.")
+            raise ValueError(f"Expected mode to be one of {', '.join(MODES)}, got {quoted(self.mode)}.")
         if self.image_token_id is not None:
             _require_index("image_token_id", self.image_token_id)
         if max(self.candidate_layers) >= self.post_layer:
@@ -142,7 +144,7 @@ class ContrastiveAttentionConfig:
 
 def _layers(layers: Any) -> tuple[int, ...]:
     if isinstance(layers, str) or not hasattr(layers, "__iter__"):
-        raise TypeError(f"Expected candidate_layers to be layer indices, got {layers!r}.")
+        raise TypeError(f"Expected candidate_layers to be layer indices, got {quoted(layers)}.")
     layers = tuple(layers)
     for layer in layers:
         _require_index("candidate_layers", layer)
@@ -153,6 +155,6 @@ def _layers(layers: Any) -> tuple[int, ...]:
 
 def _require_index(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Expected {name} to be an integer, got {value!r} of type {type(value).__name__}.")
+        raise TypeError(f"Expected {name} to be an integer, got {quoted(value)} of type {type(value).__name__}.")
     if value < 0:
         raise ValueError(f"Expected {name} to be 0 or more (layers and ids count from 0), got {value}.")

@@ -6,12 +6,14 @@ Or from a table of one's own. A data set's folder holds what its site offers, un
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attention_refine.vqa.metrics import anls, exact_match, normalise_answer, vqa_accuracy
+from reward.files.quoting import shortened
 
 _SHORT = "Answer the question using a single word or phrase."
 _UNANSWERABLE = (
@@ -82,9 +84,11 @@ def load_questions(name: str, path: Path, split: str | None = None, limit: int |
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
-            raise ValueError(f"{path}: expected every question once, the id {question.id} comes twice.")
+            raise ValueError(f"{path}: expected every question once, the id {shortened(question.id)} comes twice.")
         if not question.answers:
-            raise ValueError(f"{path}: expected answers to every question, {question.id} has none to be scored by.")
+            raise ValueError(
+                f"{path}: expected answers to every question, {shortened(question.id)} has none to be scored by."
+            )
         seen.add(question.id)
     if limit is not None and limit < len(questions):
         questions = [questions[i * len(questions) // limit] for i in range(limit)]
@@ -201,9 +205,12 @@ def _picture(folder: Path, inner: str, name: str) -> Path:
     """
     places = [folder / inner / name, folder / name]
     for place in places:
-        if place.is_file():
+        # os.path's own: a name longer than the file system allows is no file either
+        if os.path.isfile(place):
             return place
-    raise FileNotFoundError(f"Expected the picture {places[0]}, there is none. Unpack the data set's pictures there.")
+    raise FileNotFoundError(
+        f"Expected the picture {shortened(places[0])}, there is none. Unpack the data set's pictures there."
+    )
 
 
 def _text(file: Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from reward.files.quoting import quoted
 from reward.training.rated_data import load_rated, tell_bad
 from reward.training.recipe import TrainingConfig, load_training_config
 from reward.training.train import train
@@ -37,14 +38,18 @@ def training_config(file: Path | None, changes: Sequence[str], backbone: str | N
     for change in changes:
         field, equals, value = change.partition("=")
         if not equals:
-            raise ValueError(f"Expected --set FIELD=VALUE but got {change!r}")
+            raise ValueError(f"Expected --set FIELD=VALUE but got {quoted(change)}")
         value = _yaml(value)
         if overrides.get(field, value) != value:
-            raise ValueError(f"Expected one value of --set {field} but got {overrides[field]!r} and {value!r}")
+            raise ValueError(
+                f"Expected one value of --set {field} but got {quoted(overrides[field])} and {quoted(value)}"
+            )
         overrides[field] = value
     if backbone is not None:
         if overrides.get("model.backbone", backbone) != backbone:
-            raise ValueError(f"Expected one backbone but got {overrides['model.backbone']!r} and {backbone!r}")
+            raise ValueError(
+                f"Expected one backbone but got {quoted(overrides['model.backbone'])} and {quoted(backbone)}"
+            )
         overrides["model.backbone"] = backbone
     return load_training_config(file, overrides)
 
@@ -60,7 +65,7 @@ def _yaml(value: str) -> Any:
     try:
         return parse_plain_yaml(value)
     except ValueError as error:
-        raise ValueError(f"Expected a YAML value after --set FIELD= but got {value!r}: {error}") from error
+        raise ValueError(f"Expected a YAML value after --set FIELD= but got {quoted(value)}: {error}") from error
 
 
 def _summary(metrics: dict[str, Any], dataset: str, folder: Path) -> str:

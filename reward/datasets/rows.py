@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from reward.datasets.alignment_dataset import AlignmentDataset
+from reward.files.quoting import quoted, shortened
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,12 @@ def _image(row: Row, check: bool) -> Path:
     if found is None:
         slash = ", write / for \\ in it" if "\\" in str(row.images[0]) else ""
         raise ValueError(
-            f"expected a picture at {' or '.join(map(str, places))} but there is none; put it there{slash} or correct "
-            "the path"
+            f"expected a picture at {' or '.join(map(shortened, places))} but there is none; put it there{slash} or "
+            "correct the path"
         )
     # Whether it can be decoded shows when its features are computed: opening thousands of files here takes seconds.
     if found.stat().st_size == 0:
-        raise ValueError(f"expected a picture but {found} is empty; fetch it again")
+        raise ValueError(f"expected a picture but {shortened(found)} is empty; fetch it again")
     return found
 
 
@@ -93,7 +94,7 @@ def _prompt(prompt: object) -> str:
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"expected a prompt in Unicode but got half a surrogate pair in {prompt!r}") from error
+        raise ValueError(f"expected a prompt in Unicode but got half a surrogate pair in {quoted(prompt)}") from error
     return prompt
 
 
@@ -113,5 +114,4 @@ def _score(score: object) -> float:
 def _shown(value: object) -> str:
     if value is None or value == "":
         return "nothing"
-    text = repr(value)
-    return f"{text[:60]}{'...' if len(text) > 60 else ''} ({type(value).__name__})"
+    return f"{quoted(value)} ({type(value).__name__})"

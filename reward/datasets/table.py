@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reward.datasets.rows import Row
 from reward.datasets.text_rows import csv_rows, json_rows, number_or_text
+from reward.files.quoting import shortened
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 METADATA_SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -94,8 +95,8 @@ def _parquet_table(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
         kind = file.schema_arrow.field(names.index(found["image"])).type
         if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
             raise ValueError(
-                f"{path}: expected paths of pictures in the column {found['image']!r} but it holds {kind}; save the "
-                "pictures as files and put their paths there"
+                f"{path}: expected paths of pictures in the column {found['image']!r} but it holds "
+                f"{shortened(kind)}; save the pictures as files and put their paths there"
             )
         try:
             content = file.read(columns=list(found.values()))
@@ -121,8 +122,8 @@ def _found(present: Sequence[str], columns: Mapping[str, str], where: str) -> di
             if len(present) == 1 and any(mark in present[0] for mark in ";\t"):
                 hint = "; a .csv has commas between its columns, a .tsv tabs"
             raise ValueError(
-                f"{at}expected a column {' or '.join(wanted)} but there is {', '.join(present) or 'none'}; rename it, "
-                f"or name yours: columns={{{role!r}: ...}}{hint}"
+                f"{at}expected a column {' or '.join(wanted)} but there is "
+                f"{shortened(', '.join(present)) or 'none'}; rename it, or name yours: columns={{{role!r}: ...}}{hint}"
             )
         if present.count(name) > 1:
             raise ValueError(f"{at}expected one column {name} but there are {present.count(name)}; rename the others")

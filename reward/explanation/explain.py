@@ -11,6 +11,7 @@ from reward.explanation.explanation import Explanation
 from reward.explanation.phrase_scores import PhraseScores, score_phrases
 from reward.explanation.poincare_plane import ConePlane
 from reward.explanation.saliency import saliency
+from reward.files.quoting import quoted
 from reward.hyperalign_reward import HyperAlignReward
 from reward.images.preprocess import to_tensors
 from reward.language.phrases import split_prompt
@@ -76,7 +77,7 @@ def _one_picture(image: Any, prompt: str) -> torch.Tensor:
     if not isinstance(prompt, str):
         raise TypeError(f"Expected one prompt, a string, to explain but got {type(prompt).__name__}")
     if not prompt.strip():
-        raise ValueError(f"Expected a prompt with at least one word but got {prompt!r}")
+        raise ValueError(f"Expected a prompt with at least one word but got {quoted(prompt)}")
     tensors = to_tensors(image)
     if len(tensors) != 1:
         raise ValueError(f"Expected one image to explain but got {len(tensors)}; explain them one by one")

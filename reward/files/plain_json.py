@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reward.files.quoting import shortened
+
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
@@ -14,7 +16,7 @@ def read_object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"Expected JSON in {path} but got {error}") from error
+        raise ValueError(f"Expected JSON in {path} but got {shortened(error)}") from error
     if not isinstance(value, dict):
         raise ValueError(f"Expected a JSON object in {path} but got a {type(value).__name__}")
     return value

@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from reward.files.quoting import quoted, shortened
+
 # PyYAML takes about a second for so much; recipes have some kilobytes
 LARGEST = 100_000
 
@@ -36,7 +38,7 @@ def parse_plain_yaml(text: str) -> Any:
         return yaml.load(text, Loader=_PlainLoader)
     # besides YAMLError: IndexError of `!!int ""`, KeyError of `!!bool x`, RecursionError of 1,000 brackets
     except Exception as error:
-        raise ValueError(str(error) or type(error).__name__) from error
+        raise ValueError(shortened(error, 1000) or type(error).__name__) from error
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -56,7 +58,7 @@ class _PlainLoader(yaml.SafeLoader):
                 continue
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"expected each key once but got {key.value[:100]!r} twice", key.start_mark
+                    None, None, f"expected each key once but got {quoted(key.value)} twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep)

@@ -10,6 +10,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from reward.files.quoting import shortened
+
 # Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # 8K, 7680 x 4320, is the largest that is usual; a hundred bytes may unpack to as much.
@@ -56,7 +58,7 @@ def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
 
 def _read_file(path: str, keep_bytes: bool) -> Tensor:
     if not os.path.lexists(path):
-        raise ValueError(f"Expected an image file but there is none at {path}")
+        raise ValueError(f"Expected an image file but there is none at {shortened(path)}")
     try:
         with Image.open(path, formats=_formats()) as image:
             if not _is_bomb(image):
@@ -69,10 +71,12 @@ def _read_file(path: str, keep_bytes: bool) -> Tensor:
         pass
     # PIL reports damaged files as almost anything, by format: OSError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
-        raise ValueError(f"Expected a readable image file but could not read {path}: {error}") from error
+        raise ValueError(
+            f"Expected a readable image file but could not read {shortened(path)}: {shortened(error)}"
+        ) from error
     raise ValueError(
-        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {path} is larger (a "
-        "possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {shortened(path)} is "
+        "larger (a possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
     )
 
 

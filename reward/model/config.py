@@ -9,6 +9,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reward.files.quoting import quoted
+
 Modulation = Literal["none", "cosine", "radii", "geometry"]
 Entailment = Literal["paper", "weighted", "two_sided"]
 Radius = Literal["norm", "learned"]
@@ -77,13 +79,13 @@ class HyperAlignConfig:
         self._require(bool(self.backbone.strip()), "backbone", "a name")
         if self.pretrained is not None and self.backbone.startswith(("local-dir:", "hf-hub:")):
             raise ValueError(
-                f"Expected pretrained=None with backbone {self.backbone!r}, whose folder brings its own weights, "
-                f"but got pretrained={self.pretrained!r}"
+                f"Expected pretrained=None with backbone {quoted(self.backbone)}, whose folder brings its own weights, "
+                f"but got pretrained={quoted(self.pretrained)}"
             )
 
     def _require(self, holds: bool, name: str, expected: str):
         if not holds:
-            raise ValueError(f"Expected {name} to be {expected} but got {getattr(self, name)!r}")
+            raise ValueError(f"Expected {name} to be {expected} but got {quoted(getattr(self, name))}")
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, plus the format's version."""
@@ -103,17 +105,17 @@ class HyperAlignConfig:
         version = values.pop("format_version", FORMAT_VERSION)
         if version != FORMAT_VERSION:
             raise ValueError(
-                f"Expected format_version {FORMAT_VERSION} but got {version!r}; "
+                f"Expected format_version {FORMAT_VERSION} but got {quoted(version)}; "
                 "this model was saved by another version of hyperalign: install that one"
             )
         for key in values:
             if key not in _HINTS:
                 close = difflib.get_close_matches(key, _HINTS, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_HINTS)}"
-                raise ValueError(f"Unknown key {key!r} in a HyperAlign config; {hint}")
+                raise ValueError(f"Unknown key {quoted(key)} in a HyperAlign config; {hint}")
         for key in ("embed_dim", "backbone"):
             if key not in values:
-                raise ValueError(f"Expected a HyperAlign config to have the key {key!r} but it is missing")
+                raise ValueError(f"Expected a HyperAlign config to have the key {quoted(key)} but it is missing")
         return cls(**values)
 
     @classmethod
@@ -143,7 +145,7 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
                 except OverflowError:
                     number = math.inf
                 if not math.isfinite(number):
-                    raise ValueError(f"Expected {name} to be finite but got {number!r}")
+                    raise ValueError(f"Expected {name} to be finite but got {quoted(number)}")
                 return number
         elif type(value) is option:
             return value
@@ -152,7 +154,7 @@ def check_type(name: str, value: Any, hint: Any) -> Any:
     )
     wrong_choice = isinstance(value, str) and any(typing.get_origin(o) is Literal for o in options)
     raise (ValueError if wrong_choice else TypeError)(
-        f"Expected {name} to be {names} but got {value!r} ({type(value).__name__})"
+        f"Expected {name} to be {names} but got {quoted(value)} ({type(value).__name__})"
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from reward.backbone.loading import LOCAL_PREFIX, local_folder
 from reward.backbone.towers import Backbone
+from reward.files.quoting import quoted
 from reward.files.writing import naming, scratch_beside, write_text, write_whole
 from reward.model.config import HyperAlignConfig
 from reward.model.head import HyperAlign
@@ -38,7 +39,7 @@ def fetch(path_or_hub_id: str | os.PathLike, **hub_options) -> tuple[Path, bool]
     text = os.fspath(path_or_hub_id)
     if folder.is_absolute() or text.startswith((".", "~")) or text.count("/") != 1:
         raise FileNotFoundError(
-            f"Expected a HyperAlign folder or a hub id ORG/NAME but {text!r} is neither (no such folder)"
+            f"Expected a HyperAlign folder or a hub id ORG/NAME but {quoted(text)} is neither (no such folder)"
         )
     from huggingface_hub import snapshot_download
 
@@ -111,7 +112,7 @@ def refuse_outside(name: str, folder: Path):
     target = os.path.normpath(folder / inside)
     if inside.is_absolute() or os.path.commonpath([target, os.path.normpath(folder)]) != os.path.normpath(folder):
         raise ValueError(
-            f"Expected a backbone inside the downloaded model but its config names {name!r}; if you trust it, "
+            f"Expected a backbone inside the downloaded model but its config names {quoted(name)}; if you trust it, "
             "download it and load it from the local folder"
         )
 

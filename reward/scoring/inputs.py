@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reward.files.quoting import MOST, quoted
 from reward.scoring.prompt_tables import TABLE_SUFFIXES, read_prompt_table
 
 PICTURE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -151,9 +152,9 @@ def _table_rows(table: Path) -> Iterator[PictureRow]:
         path, text = str(table.parent / image) if given else "", prompt if isinstance(prompt, str) else ""
         problem = _unwritable(path) or _unwritable(text)
         if not given:
-            problem = f"expected the path of a picture but got {image!r}; fill it in"
+            problem = f"expected the path of a picture but got {quoted(image)}; fill it in"
         elif not text.strip():
-            problem = f"expected a prompt but got {prompt!r}; fill it in"
+            problem = f"expected a prompt but got {quoted(prompt)}; fill it in"
         yield PictureRow(path, text, f"{where}: {problem}" if problem else "")
 
 
@@ -161,5 +162,5 @@ def _unwritable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return f"expected Unicode but got {ascii(text)}; rename it"
+        return f"expected Unicode but got {ascii(text[:MOST])}; rename it"
     return ""

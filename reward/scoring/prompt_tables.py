@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from reward.files.quoting import shortened
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 # file_name is imagefolder's word; path is ours, so that scores can be scored again with another model.
 _IMAGE_NAMES = ("image", "file_name", "path")
@@ -88,5 +90,7 @@ def _columns(present: Sequence[str], where: str) -> tuple[str, str]:
     image = next((name for name in _IMAGE_NAMES if name in present), None)
     if image is None or _PROMPT_NAME not in present:
         wanted = " or ".join(_IMAGE_NAMES) if image is None else _PROMPT_NAME
-        raise ValueError(f"{where}: expected a column {wanted} but there is {', '.join(present) or 'none'}; rename it")
+        raise ValueError(
+            f"{where}: expected a column {wanted} but there is {shortened(', '.join(present)) or 'none'}; rename it"
+        )
     return image, _PROMPT_NAME

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reward.datasets import AlignmentDataset, load_dataset
+from reward.files.quoting import quoted
 from reward.images.preprocess import to_tensors
 from reward.parallel.read_ahead import read_ahead
 from reward.training.feature_cache import UnreadablePictures
@@ -67,8 +68,10 @@ def _named(columns: Sequence[str]) -> dict[str, str]:
     for word in columns:
         role, equals, name = word.partition("=")
         if not equals:
-            raise ValueError(f"Expected --columns as ROLE=NAME, for example score=mos, but got {word!r}")
+            raise ValueError(f"Expected --columns as ROLE=NAME, for example score=mos, but got {quoted(word)}")
         if named.get(role, name) != name:
-            raise ValueError(f"Expected one column for {role!r} in --columns but got {named[role]!r} and {name!r}")
+            raise ValueError(
+                f"Expected one column for {quoted(role)} in --columns but got {quoted(named[role])} and {quoted(name)}"
+            )
         named[role] = name
     return named

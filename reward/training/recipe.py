@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+from reward.files.quoting import quoted
 from reward.files.writing import write_text
 from reward.model.config import HyperAlignConfig, check_type
 
@@ -72,7 +73,7 @@ class TrainingConfig:
                 ("below", lambda v, r: v < r, "below"),
             ):
                 if rule in rules and not holds(value, rules[rule]):
-                    raise ValueError(f"Expected {item.name} to be {words} {rules[rule]} but got {value!r}")
+                    raise ValueError(f"Expected {item.name} to be {words} {rules[rule]} but got {quoted(value)}")
         if self.test_share + self.val_share >= 1:
             raise ValueError(
                 f"Expected test_share + val_share below 1, so that prompts are left to train on, but got "
@@ -105,7 +106,7 @@ class TrainingConfig:
         names = {item.name: item for item in dataclasses.fields(cls)}
         for key in values:
             if key not in names:
-                raise ValueError(f"Unknown key {key!r} in a training config{_nearest(str(key), names)}")
+                raise ValueError(f"Unknown key {quoted(key)} in a training config{_nearest(str(key), names)}")
         read = {key: _plain(names[key].type, value) for key, value in values.items()}
         if "model" in read:
             read["model"] = _model_config(values["model"])
@@ -136,7 +137,9 @@ def load_training_config(
         parent, _, child = name.partition(".")
         if child:
             if parent != "model":
-                raise ValueError(f"Unknown key {name!r}; only fields of the model are named with a dot, as model.FIELD")
+                raise ValueError(
+                    f"Unknown key {quoted(name)}; only fields of the model are named with a dot, as model.FIELD"
+                )
             values["model"] = {**(values.get("model") or {}), child: value}
         else:
             values[name] = value

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from reward.files.digests import state_digest
+from reward.files.quoting import quoted
 from reward.files.writing import write_whole
 
 
@@ -58,8 +59,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 def refuse_other_run(kept: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """Raise ValueError unless both runs' settings are equal, naming those that are not."""
-    differing = [f"{name} (was {kept.get(name)!r}, is {now.get(name)!r})" for name in sorted(kept.keys() | now.keys())
-                 if kept.get(name) != now.get(name)]  # fmt: skip
+    differing = [
+        f"{name} (was {quoted(kept.get(name))}, is {quoted(now.get(name))})"
+        for name in sorted(kept.keys() | now.keys())
+        if kept.get(name) != now.get(name)
+    ]
     if differing:
         raise ValueError(
             f"Expected the settings and data of the run that {path} is the state of, but these differ: "

@@ -2,6 +2,8 @@
 
 import importlib
 
+from reward.files.quoting import quoted
+
 
 def import_function(spec: str, field: str) -> object:
     """The object that `module:name` names.
@@ -11,14 +13,14 @@ def import_function(spec: str, field: str) -> object:
     """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:
-        raise ValueError(f"{field}: expected module:function, got {spec!r}.")
+        raise ValueError(f"{field}: expected module:function, got {quoted(spec)}.")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{field}: expected module:function, got {spec!r}: {error}. Run from the folder that holds the module, or "
-            "put that folder on PYTHONPATH."
+            f"{field}: expected module:function, got {quoted(spec)}: {error}. Run from the folder that holds the "
+            "module, or put that folder on PYTHONPATH."
         ) from error
     if not callable(getattr(module, name, None)):
-        raise ValueError(f"{field}: module {module_name!r} has no function {name!r}.")
+        raise ValueError(f"{field}: module {quoted(module_name)} has no function {quoted(name)}.")
     return getattr(module, name)

@@ -17,6 +17,7 @@ import yaml
 
 from reward.cli.flags import RepeatedFlags
 from reward.files.plain_yaml import parse_plain_yaml, read_plain_yaml
+from reward.files.quoting import quoted
 from rl.config.train_config import TrainConfig
 
 Config = TypeVar("Config", bound=TrainConfig)
@@ -88,7 +89,7 @@ def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
                 "Set the variables in the shell."
             )
         if key not in names:
-            raise ValueError(f"{path}: unknown key {key!r}.{_nearest(str(key), names)}")
+            raise ValueError(f"{path}: unknown key {quoted(key)}.{_nearest(str(key), names)}")
     return values
 
 
@@ -219,6 +220,6 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 def _refuse_leftover(leftover: Sequence[str], fields: typing.Mapping[str, Any]) -> None:
     flags = [word for word in leftover if word.startswith("--")]
     if not flags:
-        raise ValueError(f"Expected --field value, got the loose word(s) {' '.join(leftover)!r}.")
+        raise ValueError(f"Expected --field value, got the loose word(s) {quoted(' '.join(leftover))}.")
     name = flags[0][2:].split("=")[0]
     raise ValueError(f"Unknown flag --{name}.{_nearest(name.replace('-', '_'), list(fields))}")

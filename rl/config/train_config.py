@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from reward.files.quoting import quoted
 from rl.config.fields import check_value, knob
 
 
@@ -180,10 +181,11 @@ class TrainConfig:
         # trackers make folders of them
         name = self.tracker_project_name
         if not name.strip() or set(name) & set("/\\\0") or name in (".", ".."):
-            raise ValueError(f"tracker_project_name: expected a name and no path, got {name!r}.")
+            raise ValueError(f"tracker_project_name: expected a name and no path, got {quoted(name)}.")
         if "\0" in self.logdir or (".." in Path(self.logdir).parts and not Path(self.logdir).is_absolute()):
             raise ValueError(
-                f"logdir: expected a folder inside output_dir, got {self.logdir!r}. For another give its full path."
+                f"logdir: expected a folder inside output_dir, got {quoted(self.logdir)}. For another give its full "
+                "path."
             )
         for name in ("early_stop_patience", "early_stop_on_alarm"):
             if getattr(self, name) and not self.eval_freq:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reward.files.plain_json import read_json
+from reward.files.quoting import quoted
 from reward.files.writing import scratch_beside
 from rl.lora.model_card import TrainingRecord, published_name, write_card
 
@@ -147,7 +148,7 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
 def _whole(values: dict[str, Any], name: str, path: Path) -> int | None:
     value = values.get(name)
     if value is not None and (type(value) is not int or value.bit_length() > 63):
-        raise ValueError(f"Expected a whole number as {name} in {path}, got {str(value)[:80]!r}.")
+        raise ValueError(f"Expected a whole number as {name} in {path}, got {quoted(value)}.")
     return value
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from reward.files.plain_json import read_json
+from reward.files.quoting import shortened
 from reward.files.writing import write_text
 
 _EXAMPLES = 4
@@ -145,7 +146,8 @@ def _examples(folder: Path, record: TrainingRecord) -> list[str]:
         return _example_table(folder, record.run, read_json(record.run / "evaluation.json"))
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected {record.run / 'evaluation.json'} as a run writes it, got {error!r}. Evaluate the run anew."
+            f"Expected {record.run / 'evaluation.json'} as a run writes it, got {shortened(repr(error))}. Evaluate "
+            "the run anew."
         ) from error
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from reward.files.plain_yaml import read_plain_yaml
+from reward.files.quoting import quoted, shortened
 from rl.lora.adapter import WEIGHTS_NAME
 from rl.models.loading import DENOISERS
 
@@ -70,7 +71,8 @@ def read_weights(folder: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, 
             layers = convert_unet_state_dict_to_peft(layers)
         # it parses the names
         except (IndexError, KeyError, ValueError) as error:
-            raise ValueError(f"Expected the names of a UNet's layers in {path}, got trouble: {error!r}.") from error
+            said = shortened(repr(error))
+            raise ValueError(f"Expected the names of a UNet's layers in {path}, got trouble: {said}.") from error
     _check_adapter(config, layers, path)
     return denoiser, layers, config
 
@@ -83,8 +85,8 @@ def _check_adapter(config: dict[str, Any], layers: dict[str, torch.Tensor], path
         raise ValueError(f"Expected tensors LAYER.lora_A.weight and LAYER.lora_B.weight in {path}, got {got}.")
     rank, alpha, targets = config["r"], config["lora_alpha"], config["target_modules"]
     if type(rank) is not int or rank not in {len(tensor) for name, tensor in layers.items() if ".lora_A." in name}:
-        raise ValueError(f"Expected r in the header of {path} to be the rank of its layers, got {rank!r}.")
+        raise ValueError(f"Expected r in the header of {path} to be the rank of its layers, got {quoted(rank)}.")
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) < 1e6:
         raise ValueError(f"Expected a number as lora_alpha in the header of {path}, got {str(alpha)[:80]}.")
     if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
-        raise ValueError(f"Expected a list of names as target_modules in the header of {path}, got {targets!r}.")
+        raise ValueError(f"Expected a list of names as target_modules in the header of {path}, got {quoted(targets)}.")

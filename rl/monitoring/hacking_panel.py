@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 
+from reward.files.quoting import quoted, shortened
 from reward.files.writing import write_text
 from rl.monitoring.evaluation import Evaluator
 from rl.monitoring.hacking_alarm import FEWEST_UNITS, LEVEL, PANEL_FILE, Alarm, Look, alarm_message, alarms, judge
@@ -51,7 +52,7 @@ class HackingPanel:
             if name in _RESERVED:
                 raise ValueError(
                     f"eval_rewards: expected other names than those of the side metrics {', '.join(_RESERVED)}, got "
-                    f"{name!r}. Rename the function."
+                    f"{quoted(name)}. Rename the function."
                 )
         self.evaluator, self.guidance_scale = evaluator, guidance_scale
         self.num_prompts, self.group_size = num_prompts, group_size
@@ -82,8 +83,8 @@ class HackingPanel:
                 looks = [Look.from_record(record) for record in json.loads(path.read_text(encoding="utf-8"))["looks"]]
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
-                    f"Expected {path} to hold a run's earlier evaluations, got {error!r}. Move the file away; the "
-                    "panel then begins anew."
+                    f"Expected {path} to hold a run's earlier evaluations, got {shortened(repr(error))}. Move the "
+                    "file away; the panel then begins anew."
                 ) from error
             self.looks = [look for look in looks if look.epoch <= epoch]
         if self.num_prompts < FEWEST_UNITS and self._is_main:

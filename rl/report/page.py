@@ -6,6 +6,7 @@ from typing import Any
 
 from reward.files.plain_json import read_json
 from reward.files.plain_yaml import read_plain_yaml
+from reward.files.quoting import shortened
 from reward.files.writing import write_text
 from reward.pages.rendering import render
 from rl.monitoring.hacking_alarm import PANEL_FILE
@@ -56,8 +57,8 @@ def report_html(run_dir: Path, metrics: Metrics) -> str:
     # a value of another kind anywhere in the files
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected {run_dir} to hold what a run writes, got trouble: {error!r}. Look at config.yaml, summary.json, "
-            f"evaluation.json, {PANEL_FILE} and metrics.csv."
+            f"Expected {run_dir} to hold what a run writes, got trouble: {shortened(repr(error))}. Look at "
+            f"config.yaml, summary.json, evaluation.json, {PANEL_FILE} and metrics.csv."
         ) from error
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from reward.files.quoting import quoted
 from reward.parallel.background import BackgroundThreads
 from rl.prompts import import_function
 
@@ -89,7 +90,7 @@ class RewardSet:
             except (TypeError, ValueError, RuntimeError) as error:
                 raise ValueError(
                     f"Expected reward {reward.name!r} to return {len(prompts)} numbers, one a picture, got "
-                    f"{str(values)[:80]!r} ({error})."
+                    f"{quoted(values)} ({error})."
                 ) from error
             if values.shape != (len(prompts),):
                 raise ValueError(
@@ -101,7 +102,8 @@ class RewardSet:
                 where = bad.nonzero().flatten().tolist()
                 raise NonFiniteRewardError(
                     f"Expected finite rewards, got {values[bad].tolist()[:3]} from {reward.name!r} for "
-                    f"{len(where)} of {len(prompts)} pictures, first for prompt {prompts[where[0]]!r}. No update was "
+                    f"{len(where)} of {len(prompts)} pictures, first for prompt {quoted(prompts[where[0]])}. No "
+                    "update was "
                     "made with them; look at the pictures, then at the reward.",
                     images.detach(), prompts, values.detach(),
                 )

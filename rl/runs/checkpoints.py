@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from reward.files.quoting import shortened
 from reward.files.writing import naming, write_text
 from rl.runs.stop_signal import announce
 
@@ -132,7 +133,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
     # KeyError: a data type that torch does not have
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise ValueError(f"Expected a checkpoint in {folder} but could not read it: {error!r}.") from error
+        raise ValueError(f"Expected a checkpoint in {folder} but could not read it: {shortened(repr(error))}.") from error
     if not isinstance(state, dict):
         raise ValueError(f"Expected a JSON object in {folder / STATE_NAME}, got a {type(state).__name__}.")
     return tensors, state

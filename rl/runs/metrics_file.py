@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from reward.files.quoting import quoted, shortened
 from reward.files.writing import write_text, write_whole
 from rl.runs.pictures import draw_grid, to_picture
 
@@ -45,7 +46,7 @@ class RunReporter:
             try:
                 new[name] = float(value)
             except (TypeError, ValueError) as error:
-                raise TypeError(f"Expected a number for the metric {name!r}, got {value!r}.") from error
+                raise TypeError(f"Expected a number for the metric {quoted(name)}, got {quoted(value)}.") from error
         step, newest = int(step), next(reversed(self._rows), None)
         self._rows.setdefault(step, {}).update(new)
         path = self.run_dir / "metrics.csv"
@@ -86,7 +87,7 @@ class RunReporter:
         samples = (self.run_dir / "samples").resolve()
         path = (samples / f"{name}.png").resolve()
         if not path.is_relative_to(samples):
-            raise ValueError(f"Expected the name of a file below samples/, got {name!r}.")
+            raise ValueError(f"Expected the name of a file below samples/, got {quoted(name)}.")
         grid = draw_grid([to_picture(image) for image in images], captions)
         return write_whole(path, lambda temporary: grid.save(temporary, format="PNG"))
 
@@ -113,7 +114,7 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected {path} to hold a column 'step' and numbers, got trouble in line {reader.line_num}: "
-                f"{error!r}. Mend the line, or move the file away."
+                f"{shortened(repr(error))}. Mend the line, or move the file away."
             ) from error
     return dict(sorted(rows.items()))
 

@@ -21,6 +21,7 @@ from rl.config.loading import write_yaml
 from rl.config.train_config import TrainConfig
 from rl.lora.adapter import add_lora, save_lora
 from rl.lora.ema import MovingAverage
+from rl.models.checks import announce_cut_prompts
 from rl.models.families import policy_for
 from rl.models.loading import load_pipeline
 from rl.models.options import DTYPES, prepare_pipeline
@@ -81,6 +82,7 @@ class Trainer:
         set_seed(config.seed)
         prepare_pipeline(pipeline, config, self.accelerator.device)
         self.pipeline = pipeline
+        announce_cut_prompts(pipeline, [*self.prompts, *(eval_prompts or ())])
         self.policy = policy_for(pipeline, config)
         self.lora = add_lora(
             self.policy.denoiser, rank=config.lora_rank, alpha=config.lora_alpha,

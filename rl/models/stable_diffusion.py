@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rl.config.train_config import TrainConfig
+from rl.models.checks import check_pipeline
 from rl.models.clamping import clamp_straight_through
 from rl.models.conditioning import Conditioning, PromptEncoder, is_sdxl
 from rl.models.policy import Trajectory, at_least_float32
@@ -34,6 +35,7 @@ class StableDiffusionPolicy:
     def __init__(
         self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""
     ) -> None:
+        check_pipeline(pipeline)
         self.pipeline = pipeline
         self.denoiser = self.trained = pipeline.unet
         self.vae = pipeline.vae

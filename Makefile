@@ -11,13 +11,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 LOWEST := .venv-lowest
 TESTS ?=
+PAGES ?=
 # accelerate gives a CPU process one thread unless told; more than four only cost time on models this small.
 THREADS ?= $(or $(OMP_NUM_THREADS),$(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); echo $$(( n < 4 ? n : 4 ))))
 
 # The demo and the tests use only what lies in the repo: no hub look-up, online or not.
-demo test test-lowest mutants bench: export HF_HUB_OFFLINE := 1
+demo test test-lowest mutants docs-check bench: export HF_HUB_OFFLINE := 1
 
-.PHONY: help setup demo test test-lowest mutants lint bench clean
+.PHONY: help setup demo test test-lowest mutants docs-check lint bench clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +63,9 @@ $(LOWEST)/.complete: setup.cfg tests/lowest_pins.py
 
 mutants: $(STAMP)  ## put known faults back one by one (tests/faults_put_back/); the test each names must fail
 	@$(BIN)/python tests/faults_put_back/run.py
+
+docs-check: $(STAMP)  ## run the commands of README, docs/ and benchmarks/, shortened (PAGES=docs/evaluator.md: some)
+	@$(BIN)/python tests/docs_check.py $(PAGES)
 
 lint: $(STAMP)  ## ruff alone
 	@$(BIN)/ruff check .

@@ -117,7 +117,8 @@ def build(towers: Path, pictures: Path, output: Path) -> None:
         )
     trunk = image_tower(towers / IMAGE_WEIGHTS)
     features = trunk_features(trunk, files)
-    logits = trunk.classifier(features).detach()
+    with torch.no_grad():
+        logits = trunk.classifier(features)
     found = projections(features, logits, class_embeddings(towers / TEXT_FOLDER))
 
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,8 @@ def timm_weights(weights: dict[str, Tensor], target: dict[str, Tensor]) -> dict[
     return renamed
 
 
-@torch.inference_mode()
+# no_grad and not inference_mode, whose tensors no layer with weights may take afterwards
+@torch.no_grad()
 def trunk_features(trunk: torch.nn.Module, files: list[Path], batch_size: int = 32) -> Tensor:
     """Pooled features (N, 1280) of picture files."""
     from tqdm import tqdm

@@ -32,7 +32,9 @@ def rows_table(found: Mapping[str, Any]) -> str:
     for row in found["rows"]:
         name = f"*{row['name']}*" if row["control"] else row["name"]
         low, high = row["srcc_ci"]
-        cells = [f"{row['srcc']:.3f} ± {row['srcc_std']:.3f} [{low:.3f}, {high:.3f}]"]
+        # a single split deviates from nothing
+        spread = "" if row["srcc_std"] is None else f" ± {row['srcc_std']:.3f}"
+        cells = [f"{row['srcc']:.3f}{spread} [{low:.3f}, {high:.3f}]"]
         cells += [_gap(steps.get(row["name"])), _gap(gaps.get((full, row["name"])))]
         statistics = ("within_prompt_srcc", "krcc", "plcc", "plcc_logistic", "pairwise_accuracy")
         lines.append(f"| {' | '.join([name, *cells, *(f'{row[s]:.3f}' for s in statistics)])} |")

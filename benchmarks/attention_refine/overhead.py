@@ -28,10 +28,12 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="bare and eager always are")
     options = parser.parse_args()
     target = "benchmarks.attention_refine.generate_side:GenerateSide"
+    ways = [way for way in WAYS if way in ("bare", "eager", *options.ways)]
     sides = [
-        Side({"way": way, "tokens": options.tokens}, target, {"way": way, "tokens": options.tokens}) for way in WAYS
+        Side({"way": way, "tokens": options.tokens}, target, {"way": way, "tokens": options.tokens}) for way in ways
     ]
     rows = take_turns(sides, options.repeats, warm_up=1)
     failed = [row for row in rows if row.get("error")]
@@ -43,12 +45,13 @@ def main() -> None:
 
 def table(rows: list[dict]) -> str:
     """Medians of each way as a Markdown table, with the ratios to the bare model and to eager."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
     of = {
         way: {name: median(float(row[name]) for row in rows if row["way"] == way) for name in COLUMNS[4:]}
-        for way in WAYS
+        for way in ways
     }
     lines = ["| | s | CPU s | × bare | × eager | peak MB | rise MB |", "|---|---|---|---|---|---|---|"]
-    for way in WAYS:
+    for way in sorted(ways, key=WAYS.index):
         m = of[way]
         ratios = (f"{m['cpu_seconds'] / of[other]['cpu_seconds']:.3f}" for other in ("bare", "eager"))
         lines.append(

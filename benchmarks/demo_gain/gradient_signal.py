@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=3)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--pictures", type=int, default=1280)
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures a gradient; the table is of 128")
     parser.add_argument("--targets", nargs="+", default=TARGETS, help="layers that get a LoRA")
     parser.add_argument("--label", default="shipped", help="names the weights in the table")
     arguments = parser.parse_args()
@@ -65,9 +66,9 @@ def measure(arguments: argparse.Namespace) -> tuple[float, dict[int, torch.Tenso
     prompts = [prompt for prompt in drawn for _ in range(GROUP)]
     window = trained_steps(policy, (0.0, 1.0))
     rewards, gradients = [], {step: [] for step in window}
-    for start in range(0, len(prompts), BATCH):
-        texts = prompts[start : start + BATCH]
-        seeds = [sample_seed(3, 0, start + index) for index in range(BATCH)]
+    for start in range(0, len(prompts), arguments.batch):
+        texts = prompts[start : start + arguments.batch]
+        seeds = [sample_seed(3, 0, start + index) for index in range(len(texts))]
         trajectory = policy.rollout(texts, seeds, arguments.guidance, log_probs=False)
         with torch.no_grad():
             scores, _ = oracle_reward(policy.decode(trajectory.latents[-1]), texts)

@@ -33,7 +33,7 @@ class RecipeSide:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         config_class, update_class, recipe = RECIPES[settings["recipe"]]
-        arguments = ["--output_dir", tempfile.mkdtemp(), "--log_with", "none"]
+        arguments = ["--output_dir", tempfile.mkdtemp(), "--log_with", "none", *settings["overrides"]]
         config = load_config(config_class, arguments, default_recipe=packaged_recipe(recipe), prog="", description="")
         self.trainer = Trainer.from_config(config, update_class, resolve=resolve_packaged)
         self.trainer.reporter, self.epoch = None, 0
@@ -50,16 +50,18 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=15)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("overrides", nargs="*", help="after --: flags of both trainers")
+    arguments = parser.parse_args()
     epochs = {
         name: load_config(kind, [], default_recipe=packaged_recipe(recipe), prog="", description="").num_epochs
         for name, (kind, _, recipe) in RECIPES.items()
     }
     sides = [
-        Side({"side": name, "epochs": epochs[name]}, "benchmarks.direct.epoch_time:RecipeSide", {"recipe": name})
+        Side({"side": name, "epochs": epochs[name]}, "benchmarks.direct.epoch_time:RecipeSide",
+             {"recipe": name, "overrides": arguments.overrides})
         for name in RECIPES
     ]
-    rows = take_turns(sides, repeats, warm_up=2)
+    rows = take_turns(sides, arguments.repeats, warm_up=2)
     write_rows(RESULTS, COLUMNS, rows)
     for column in ("seconds", "cpu_seconds"):
         of = {name: [float(row[column]) * epochs[name] for row in rows if row["side"] == name] for name in RECIPES}

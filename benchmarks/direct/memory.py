@@ -24,7 +24,7 @@ COLUMNS = ("steps", "depth", "checkpointing", "ready_mb", "peak_mb", "above_read
 STEPS, DEPTHS = (10, 20, 40), (1, 2, 5, 10)
 
 
-def measure(steps: int, depth: int, checkpointing: bool, pictures: int = 16) -> dict:
+def measure(steps: int, depth: int, checkpointing: bool, pictures: int) -> dict:
     """A row, of the process that this runs in."""
     side = OurSide({
         "sample_num_steps": steps, "depth": depth, "train_step_checkpointing": checkpointing,
@@ -53,17 +53,20 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
+    parser.add_argument("--steps", type=int, nargs="+", default=list(STEPS))
+    parser.add_argument("--depths", type=int, nargs="+", default=list(DEPTHS))
+    parser.add_argument("--pictures", type=int, default=16)
     arguments = parser.parse_args()
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         sys.exit("Expected MALLOC_MMAP_THRESHOLD_=131072 in the environment, found none: see --help.")
     rows = read_rows(RESULTS)
     done = {(row["steps"], row["depth"], row["checkpointing"]) for row in rows}
-    cases = [(steps, depth, flag) for flag in (False, True) for depth in DEPTHS for steps in STEPS]
+    cases = [(steps, depth, flag) for flag in (False, True) for depth in arguments.depths for steps in arguments.steps]
     cases = [case for case in cases if tuple(str(int(part)) for part in case) not in done]
     # A fork a case: the libraries are loaded once.
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         for case in cases:
-            rows.append(pool.apply(measure, case))
+            rows.append(pool.apply(measure, (*case, arguments.pictures)))
             print(rows[-1], flush=True)
             write_rows(RESULTS, COLUMNS, rows)
     rows = read_rows(RESULTS)

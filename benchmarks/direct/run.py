@@ -50,6 +50,7 @@ METHODS = {
 }
 FINALISTS = ("ddpo", "draft-2")
 TRAINED_GUIDANCE = 1.0
+PROMPTS = 514
 GUIDANCE = (1.0, 1.25, 1.5)
 
 
@@ -60,10 +61,11 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--save-freq", default="14", help="epochs between two points of a direct method")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="of the best guidance; a point has half as many")
     parser.add_argument("--curves", type=Path, default=CURVES, help="the table to add to")
     parser.add_argument("overrides", nargs="*", help="after --: flags of the trainer")
     arguments = parser.parse_args()
-    judge = Judge()
+    judge = Judge(arguments.prompts)
     for seed in arguments.seeds:
         for method in arguments.methods:
             key = {"name": arguments.name, "method": method, "seed": str(seed)}
@@ -87,7 +89,8 @@ def main() -> None:
 class Judge:
     """Held-out scores of a saved LoRA."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompts: int) -> None:
+        self.prompts = prompts
         pipeline = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"), safety_checker=None)
         policy = StableDiffusionPolicy(pipeline, num_steps=3)
         targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
@@ -118,11 +121,11 @@ class Judge:
         return self._base
 
     def _point(self) -> dict[str, float]:
-        scores = self.evaluator.scores(257, TRAINED_GUIDANCE)
+        scores = self.evaluator.scores(self.prompts // 2, TRAINED_GUIDANCE)
         return {"reward": scores.mean("reward"), "oracle": scores.mean("oracle_reward")}
 
     def _best(self) -> dict[str, float]:
-        found = {guidance: self.evaluator.scores(514, guidance) for guidance in GUIDANCE}
+        found = {guidance: self.evaluator.scores(self.prompts, guidance) for guidance in GUIDANCE}
         best = max(found, key=lambda guidance: found[guidance].mean("oracle_reward"))
         reward, oracle = (found[best].mean(name) for name in ("reward", "oracle_reward"))
         return {"best_guidance": best, "best_reward": reward, "best_oracle": oracle}

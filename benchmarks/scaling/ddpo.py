@@ -61,13 +61,14 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--cases", type=int, help="only the first so many")
+    arguments = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)
     from diffusers import StableDiffusionPipeline  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
-    in_turns(measure, cases(), repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
+    in_turns(measure, cases()[: arguments.cases], arguments.repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
 
 
 if __name__ == "__main__":

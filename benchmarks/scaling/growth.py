@@ -104,8 +104,13 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    cases = [{"what": function.__name__, "size": size} for function, sizes in SIZES.items() for size in sizes]
-    in_turns(measure, cases, parser.parse_args().repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
+    parser.add_argument("--most", type=int, default=10**9, help="no size above that")
+    arguments = parser.parse_args()
+    cases = [
+        {"what": function.__name__, "size": size}
+        for function, sizes in SIZES.items() for size in sizes if size <= arguments.most
+    ]  # fmt: skip
+    in_turns(measure, cases, arguments.repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
 
 
 if __name__ == "__main__":

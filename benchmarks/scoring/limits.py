@@ -28,12 +28,14 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--backbones", nargs="+", choices=SIZES, default=list(SIZES))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for backbone, size in SIZES.items():
+        for backbone in arguments.backbones:
+            size = SIZES[backbone]
             source = write_open_clip(backbone, Path(scratch) / backbone.replace("/", "-"))
             reward = HyperAlignReward.from_backbone(f"local-dir:{source}")
             for batch in arguments.batches:

@@ -1,5 +1,6 @@
 """Names of backbones -> open_clip models with their weights, activation, transform and tokenizer."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from reward.backbone.checks import refuse_code, refuse_giants, refuse_pickles
 from reward.files.plain_json import read_object
+from reward.files.quoting import quoted, shortened
 
 LOCAL_PREFIX = "local-dir:"
 HUB_PREFIX = "hf-hub:"
@@ -57,12 +59,12 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
     model_config = open_clip.get_model_config(name.replace("/", "-"))
     if model_config is None:
         raise ValueError(
-            f"Unknown backbone {name!r}; expected an open_clip model (open_clip.list_models()), hf-hub:ORG/REPO or "
-            "local-dir:FOLDER"
+            f"Unknown backbone {quoted(name)}; expected an open_clip model (open_clip.list_models()), hf-hub:ORG/REPO "
+            "or local-dir:FOLDER"
         )
     if pretrained is None:
         raise ValueError(
-            f"Expected pretrained weights for backbone {name!r} but got pretrained=None; choose one of "
+            f"Expected pretrained weights for backbone {quoted(name)} but got pretrained=None; choose one of "
             f"{open_clip.list_pretrained_tags_by_model(name)}, or a weights file"
         )
     quick_gelu = needs_quick_gelu(name, pretrained)
@@ -85,7 +87,8 @@ def _load_local(name: str, folder: Path) -> LoadedModel:
         return _loaded(model, config, _local_tokenizer(name, folder))
     # what open_clip, transformers, torch and safetensors raise for a wrong configuration has no end
     except Exception as error:
-        raise ValueError(f"Expected an open_clip model in {folder} but could not load it: {error}") from error
+        said = shortened(error, 1000)
+        raise ValueError(f"Expected an open_clip model in {folder} but could not load it: {said}") from error
 
 
 def needs_quick_gelu(name: str, pretrained: str) -> bool:
@@ -98,11 +101,11 @@ def needs_quick_gelu(name: str, pretrained: str) -> bool:
 
     tag = open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained)
     if not tag:
-        if Path(pretrained).is_file():
+        if os.path.isfile(pretrained):
             # a file does not say its activation: the architecture's name does
             return False
         raise ValueError(
-            f"Unknown pretrained tag {pretrained!r} for backbone {name!r}; expected one of "
+            f"Unknown pretrained tag {quoted(pretrained)} for backbone {quoted(name)}; expected one of "
             f"{open_clip.list_pretrained_tags_by_model(name)}, or a weights file"
         )
     architecture = open_clip.get_model_config(name.replace("/", "-")).get("quick_gelu", False)

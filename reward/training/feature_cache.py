@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from reward.backbone.towers import Backbone
 from reward.files.digests import state_digest
+from reward.files.quoting import shortened
 from reward.files.writing import write_whole
 from reward.images.preprocess import to_tensors
 
@@ -117,7 +118,7 @@ def _content_key(path: Path, bad: dict[Path, str]) -> bytes | None:
             return hashlib.file_digest(file, "sha256").digest()
     # ValueError: a NUL, or half a surrogate pair, in its name
     except (OSError, ValueError) as error:
-        bad[path] = f"Expected an image file but could not read {path}: {error}"
+        bad[path] = f"Expected an image file but could not read {shortened(path)}: {shortened(error)}"
         return None
 
 

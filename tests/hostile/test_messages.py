@@ -9,6 +9,7 @@ from pyarrow import parquet
 
 from attention_refine.caption_check.question_files import read_questions
 from attention_refine.vqa.layouts import load_questions
+from reward import HyperAlignReward
 from reward.cli.main import main
 from reward.datasets import load_dataset
 from reward.images.reading import read_image
@@ -122,6 +123,13 @@ def test_configs_are_quoted_in_part(tmp_path):
         with pytest.raises((ValueError, TypeError)) as error:
             HyperAlignConfig.from_dict({"format_version": 1} | values)
         assert len(str(error.value)) < MOST
+
+
+@pytest.mark.parametrize("pretrained", [None, LONG])
+def test_a_backbone_is_named_in_part(pretrained):
+    with pytest.raises(ValueError) as error:
+        HyperAlignReward.from_backbone(LONG if pretrained is None else "ViT-B-16", pretrained=pretrained)
+    assert len(str(error.value)) < MOST
 
 
 def test_prompts_are_quoted_in_part(tmp_path, monkeypatch):

@@ -117,12 +117,11 @@ def shortened(words: Sequence[str]) -> tuple[str, ...]:
         tiny += ["--train_batch_size", "8"]
     if "--eval_freq" in words:
         tiny += ["--eval_freq", "1", "--eval_freq_num_prompts", "2", "--eval_freq_group_size", "2"]
-    if "--resume_from" in words:
-        tiny += ["--num_epochs", "2"]
+    longer = ["--num_epochs", "2"] if "--resume_from" in words else []
     head, flags = words[: place + 1], words[place + 1 :]
     if "--output_dir" not in flags:
         flags = (*flags, "--output_dir", f"runs/{abs(hash(tuple(words)))}")
-    return (*head, *changed(flags, changed([], tiny)))
+    return (*head, *changed(flags, tiny, longer))
 
 
 def environment_of(scratch: Path) -> dict[str, str]:
@@ -137,6 +136,8 @@ def run(name: str, words: Sequence[str], folder: Path, environment: dict[str, st
     """Run one command; what is wrong with it, if anything."""
     started = time.monotonic()
     words = [words[0].removeprefix(".venv/bin/"), *words[1:]]
+    if words[:2] == ["python", "-"]:
+        words[1] = "-c"  # a script on standard input
     try:
         done = subprocess.run(
             words, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False

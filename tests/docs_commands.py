@@ -48,7 +48,7 @@ class Command:
     is_shape: bool = False
 
     def __str__(self) -> str:
-        text = shlex.join(self.words)
+        text = " ".join(shlex.join(self.words).split())
         return f"{self.page}:{self.line}: {text[:150]}{'...' if len(text) > 150 else ''}"
 
 

@@ -133,7 +133,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
         state = json.loads((folder / STATE_NAME).read_text(encoding="utf-8"))
     # KeyError: a data type that torch does not have
     except (SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise ValueError(f"Expected a checkpoint in {folder} but could not read it: {shortened(repr(error))}.") from error
+        said = shortened(repr(error))
+        raise ValueError(f"Expected a checkpoint in {folder} but could not read it: {said}.") from error
     if not isinstance(state, dict):
         raise ValueError(f"Expected a JSON object in {folder / STATE_NAME}, got a {type(state).__name__}.")
     return tensors, state

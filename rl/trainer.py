@@ -20,7 +20,7 @@ from reward.parallel.background import BackgroundThreads
 from rl.config.loading import write_yaml
 from rl.config.train_config import TrainConfig
 from rl.lora.adapter import add_lora, save_lora
-from rl.lora.ema import MovingAverage
+from rl.lora.stored_weights import MovingAverage
 from rl.models.checks import announce_cut_prompts
 from rl.models.families import policy_for
 from rl.models.loading import load_pipeline

@@ -30,6 +30,7 @@ def save_trainer(trainer: Any) -> None:
             "early_stop": trainer.early_stop.state_dict(),
         }
         tensors |= {f"best.{i}": weight for i, weight in enumerate(trainer.early_stop.weights)}
+        tensors |= {f"update.{name}": tensor for name, tensor in trainer.update.state_tensors().items()}
         if trainer.average:
             state["average_updates"] = trainer.average.updates
             tensors |= {f"average.{i}": shadow for i, shadow in enumerate(trainer.average.shadow)}
@@ -68,6 +69,8 @@ def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state
     load_lora(trainer.policy.denoiser, type(trainer.pipeline), folder)
     restore_optimizer(trainer.optimizer, tensors, state["optimizer"])
     trainer.update.load_state_dict(state["update"])
+    own = {name.removeprefix("update."): part for name, part in tensors.items() if name.startswith("update.")}
+    trainer.update.load_state_tensors(own)
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
     average = trainer.average

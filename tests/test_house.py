@@ -19,7 +19,8 @@ PACKAGES = {
         "", "pretrain", "models", "rated_pictures", "generated", "questions", "data", "oracle", "vocabulary", "scenes",
     ],
     "rl": [
-        "", "ddpo_train", "direct_train", "export_lora", "packaged", "trainer", "training_state", "report",
+        "", "ddpo_train", "direct_train", "nft_train", "matching_train", "dpo_train", "export_lora", "command",
+        "packaged", "trainer", "training_state", "report",
         "monitoring", "updates", "lora", "runs", "rewards", "models", "sampling", "prompts", "config",
     ],
     "attention_refine": ["custom_generate", "", "probes", "vqa", "caption_check", "contrastive", "vlm"],

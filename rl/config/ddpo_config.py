@@ -54,7 +54,7 @@ class DDPOConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_batches()
+        self.check_train_batches(self.train_batch_size)
         if self.sample_eta == 0:
             raise ValueError(
                 "sample_eta: expected a number > 0, got 0.0. DDPO needs stochastic steps; set for example 1.0."
@@ -62,22 +62,4 @@ class DDPOConfig(TrainConfig):
         low, high = self.train_step_window
         if low >= high:
             raise ValueError(f"train_step_window: expected [from, to] with from < to, got [{low}, {high}].")
-        if self.advantage_normalization in ("group", "group_mean") and self.sample_group_size < 2:
-            raise ValueError(
-                f"advantage_normalization: {self.advantage_normalization!r} compares pictures of one prompt, but "
-                f"sample_group_size is {self.sample_group_size}. Set sample_group_size to 2 or more, or use 'global'."
-            )
-
-    def _check_batches(self) -> None:
-        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
-        per_step = self.train_batch_size * self.train_gradient_accumulation_steps
-        if per_process % per_step:
-            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
-            nearest = min(divisors, key=lambda d: abs(d - self.train_batch_size))
-            raise ValueError(
-                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
-                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
-                f"train_batch_size x train_gradient_accumulation_steps = {self.train_batch_size} x "
-                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
-                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
-            )
+        self.check_advantages(self.advantage_normalization)

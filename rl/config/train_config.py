@@ -217,6 +217,37 @@ class TrainConfig:
             )
         return pictures // self.sample_group_size
 
+    def check_train_batches(self, train_batch_size: int) -> None:
+        """Whether optimiser steps of that batch size take in a process's pictures without a rest.
+
+        Raises:
+            ValueError: they do not; a size that does is named.
+        """
+        per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
+        per_step = train_batch_size * self.train_gradient_accumulation_steps
+        if per_process % per_step:
+            divisors = [d for d in range(1, per_process + 1) if per_process % d == 0]
+            nearest = min(divisors, key=lambda d: abs(d - train_batch_size))
+            raise ValueError(
+                f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
+                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
+                f"train_batch_size x train_gradient_accumulation_steps = {train_batch_size} x "
+                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
+                f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
+            )
+
+    def check_advantages(self, mode: str) -> None:
+        """Whether prompts have the groups that a normalisation compares.
+
+        Raises:
+            ValueError: it compares pictures of one prompt, and there is one.
+        """
+        if mode in ("group", "group_mean") and self.sample_group_size < 2:
+            raise ValueError(
+                f"advantage_normalization: {mode!r} compares pictures of one prompt, but sample_group_size is "
+                f"{self.sample_group_size}. Set sample_group_size to 2 or more, or use 'global'."
+            )
+
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0; a function of the epoch alone, so resuming needs no state."""
         share = epoch / max(self.num_epochs, 1)

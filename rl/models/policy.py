@@ -114,6 +114,15 @@ class Policy(Protocol):
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
         """Clean latents (N,...) noised to a level: a number, as a step's `level`, or (N,) of them."""
 
+    def level_at(self, shares: torch.Tensor) -> torch.Tensor:
+        """(N,): noise levels at shares (N,) in [0,1] of the way from clean latents to pure noise."""
+
+    def noise_scale(self, level: float | torch.Tensor, like: torch.Tensor) -> float | torch.Tensor:
+        """Standard deviation of the noise in latents of a level: a number, or (N,1,...) to multiply latents `like`.
+
+        An error of the clean prediction divided by it is the velocity's error.
+        """
+
     def distance_to_base(
         self, index: int, latents: torch.Tensor, conditioning: Any, guidance_scale: float
     ) -> torch.Tensor:

@@ -12,8 +12,8 @@ def compute_advantages(
     """Advantages of (N,) rewards whose groups of `group_size` lie side by side.
 
     mode group: by the group's mean and std; group_mean: group's mean, std of the epoch around it; global: the epoch's
-    mean and std. Standard deviations are those of the population. A group whose rewards are all equal says nothing:
-    its advantages are 0, and it is counted.
+    mean and std; auto: group where groups have more than one picture, else global. Standard deviations are those of
+    the population. A group whose rewards are all equal says nothing: its advantages are 0, and it is counted.
 
     Returns:
         (N,) float32 advantages in [-clip, clip], and the number of such groups.
@@ -21,6 +21,8 @@ def compute_advantages(
     Raises:
         ValueError: unknown mode.
     """
+    if mode == "auto":
+        mode = "group" if group_size > 1 else "global"
     values = rewards.double().view(-1, len(rewards) if mode == "global" else group_size)
     centred = values - values.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()

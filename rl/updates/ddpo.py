@@ -83,15 +83,22 @@ class DDPOUpdate:
         """Put back what `state_dict` gave."""
         self.tracker.rewards = {prompt: list(values) for prompt, values in state["prompt_statistics"].items()}
 
+    def state_tensors(self) -> dict[str, torch.Tensor]:
+        """None."""
+        return {}
+
+    def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """See `state_tensors`."""
+
     def _advantages(self, experience: Experience) -> tuple[torch.Tensor, int]:
         config = self.config
         if config.per_prompt_stat_tracking:
             advantages = self.tracker.update(experience.prompts, experience.rewards.cpu())
             return advantages.clamp(-config.train_adv_clip_max, config.train_adv_clip_max), 0
-        mode = config.advantage_normalization
-        if mode == "auto":
-            mode = "group" if config.sample_group_size > 1 else "global"
-        return compute_advantages(experience.rewards.cpu(), config.sample_group_size, mode, config.train_adv_clip_max)
+        return compute_advantages(
+            experience.rewards.cpu(), config.sample_group_size, config.advantage_normalization,
+            config.train_adv_clip_max,
+        )
 
     def _draw_steps(self, epoch: int, inner: int) -> list[int]:
         count = max(1, round(len(self.window) * self.config.train_timestep_fraction))

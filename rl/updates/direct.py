@@ -93,6 +93,13 @@ class DirectUpdate:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `state_dict`."""
 
+    def state_tensors(self) -> dict[str, torch.Tensor]:
+        """None."""
+        return {}
+
+    def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """See `state_tensors`."""
+
     def _first_step(self, random: np.random.Generator) -> int:
         """Index of the first step with a graph; everything before it is sampled without."""
         config, total = self.config, len(self.policy.steps)

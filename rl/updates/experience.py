@@ -71,3 +71,13 @@ class Update(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put it back."""
+
+    def state_tensors(self) -> dict[str, torch.Tensor]:
+        """Tensors for the checkpoint."""
+
+    def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put them back.
+
+        Raises:
+            KeyError: one is missing.
+        """

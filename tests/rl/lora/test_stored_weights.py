@@ -1,6 +1,6 @@
 import torch
 
-from rl.lora.ema import MovingAverage
+from rl.lora.stored_weights import MovingAverage
 
 
 def test_average_follows_and_is_swapped_in_and_out():

@@ -1,0 +1,209 @@
+"""What the forward-process rules share: sample with the old LoRA, then train on the final pictures, noised anew.
+
+They need neither log-probs nor the trajectory, so any sampler and any guidance will do for the rollout. A rule is a
+subclass with a `loss` of its own: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
+"""
+
+import contextlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl.config.forward_config import ForwardConfig
+from rl.lora.stored_weights import OldWeights
+from rl.models.policy import Policy, sample_seed
+from rl.updates.advantages import compute_advantages
+from rl.updates.experience import Experience, SampledBatch
+from rl.updates.optimizer import take_step
+
+_NOISE = 2  # first part of a seed's key, which tells this noise from the rollout's
+
+
+@dataclass
+class NoisedPictures:
+    """R rows of pictures noised anew: latents (R,...), levels (R,), advantages (R,), and what the model is told.
+
+    scale: (R,1,...), the noise's standard deviation; an error of the clean prediction over it is one of the velocity.
+    """
+
+    clean: torch.Tensor
+    noised: torch.Tensor
+    levels: torch.Tensor
+    scale: torch.Tensor
+    advantages: torch.Tensor
+    conditioning: Any
+
+
+class ForwardUpdate:
+    """Turns an epoch's final pictures into optimiser steps; the trainer's loop calls `step` once an epoch."""
+
+    needs_gradients = False
+    members = 1  # pictures that are trained on together
+
+    def __init__(self, config: ForwardConfig, policy: Policy, accelerator: Any, optimizer: Any) -> None:
+        self.config, self.policy, self.accelerator, self.optimizer = config, policy, accelerator, optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.old = OldWeights(self.parameters, config.old_decay_rate, config.old_decay_limit)
+
+    def loss(self, rows: NoisedPictures) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Mean loss of the rows, with its gradient, and what is logged beside it."""
+        raise NotImplementedError
+
+    def units(self, advantages: torch.Tensor) -> torch.Tensor:
+        """(U, members): which pictures are trained on together."""
+        return torch.arange(len(advantages))[:, None]
+
+    def sample(self, batch: SampledBatch) -> None:
+        """Sample a batch with the old LoRA, decode and score it."""
+        with batch.clock("rollout"), self.old.applied():
+            self.policy.rollout(
+                batch.prompts, batch.seeds, self.config.sample_guidance_scale, out=batch.trajectory,
+                start=batch.start, log_probs=False,
+            )
+        with batch.clock("decode"), torch.no_grad():
+            batch.images = self.policy.decode(batch.trajectory.latents[-1, batch.rows])
+        with batch.clock("reward"):
+            batch.scores = batch.score_later(batch.images, batch.prompts)
+
+    def step(self, epoch: int, experience: Experience) -> dict[str, float]:
+        """One epoch's optimiser steps; then the old LoRA follows. Returns loss, grad_norm, distances and counts."""
+        config, world = self.config, self.accelerator.num_processes
+        advantages, zero_groups = compute_advantages(
+            experience.rewards.cpu(), config.sample_group_size, config.advantage_normalization,
+            config.train_adv_clip_max,
+        )
+        clean = self._everybodys(experience)
+        units = self.units(advantages)
+        per_step = config.train_batch_size * config.train_gradient_accumulation_steps * world
+        records, norms = [], []
+        for inner in range(config.train_num_inner_epochs):
+            # The same on every process: each takes its share of every step.
+            order = torch.from_numpy(np.random.default_rng([config.seed, epoch, inner]).permutation(len(units)))
+            for chosen in order.split(per_step):
+                own = units[chosen.chunk(world)[self.accelerator.process_index]]
+                batches = own.split(config.train_batch_size)
+                for number, batch in enumerate(batches):
+                    rows = self._noised(batch, epoch, inner, clean, experience.prompts, advantages)
+                    last = number + 1 == len(batches)
+                    # Gradients are summed over the batches and need to be exchanged once.
+                    with contextlib.nullcontext() if last else self.accelerator.no_sync(self.policy.trained):
+                        loss, record = self.loss(rows)
+                        self.accelerator.backward(loss / len(batches))
+                    records.append(record | {"loss": loss.detach()})
+                norms.append(take_step(config, self.accelerator, self.optimizer, self.parameters))
+        metrics = {name: torch.stack([record[name] for record in records]).mean().item() for name in records[0]}
+        metrics |= {
+            "grad_norm": torch.stack(norms).mean().item(), "zero_std_groups": float(zero_groups),
+            "optimizer_steps": float(len(norms)), "old_decay": self.old.decay,
+        }  # fmt: skip
+        self.old.update()
+        return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON state: how often the old LoRA has followed."""
+        return {"old_updates": self.old.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.old.updates = state["old_updates"]
+
+    def state_tensors(self) -> dict[str, torch.Tensor]:
+        """The old LoRA's weights, by the place of their parameters."""
+        return {f"old.{place}": weights for place, weights in enumerate(self.old.shadow)}
+
+    def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Put back what `state_tensors` gave."""
+        self.old.shadow = [tensors[f"old.{i}"].to(own.device) for i, own in enumerate(self.old.shadow)]
+
+    def predict_old(self, rows: NoisedPictures) -> torch.Tensor:
+        """The old LoRA's clean prediction, without a gradient."""
+        with torch.no_grad(), self.old.applied():
+            return self._predict(rows, self.policy.denoiser)
+
+    def predict_base(self, rows: NoisedPictures) -> torch.Tensor:
+        """The base model's clean prediction, without a gradient."""
+        with torch.no_grad(), self.policy.base_model():
+            return self._predict(rows, self.policy.denoiser)
+
+    def predict_new(self, rows: NoisedPictures) -> torch.Tensor:
+        """The trained LoRA's clean prediction; comes last, for the others exchange the weights that its graph holds."""
+        return self._predict(rows, None)
+
+    def kl_penalty(
+        self, rows: NoisedPictures, new: torch.Tensor, base: torch.Tensor | None
+    ) -> tuple[torch.Tensor | float, dict[str, torch.Tensor]]:
+        """`train_kl_weight` times the squared distance of the velocity from the base model's, and its record."""
+        if base is None:
+            return 0.0, {}
+        distance = ((new - base) / rows.scale).square().mean()
+        return self.config.train_kl_weight * distance, {"kl_to_base": distance.detach()}
+
+    def _predict(self, rows: NoisedPictures, denoiser: Any) -> torch.Tensor:
+        guidance = self.config.train_guidance_scale
+        return self.policy.predict_clean(rows.levels, rows.noised, rows.conditioning, guidance, denoiser)
+
+    def _everybodys(self, experience: Experience) -> torch.Tensor:
+        """(N,...): the final latents of every process's pictures, prompt groups side by side."""
+        own = experience.trajectory.latents[-1]
+        if self.accelerator.num_processes == 1:
+            return own
+        rows = self.accelerator.gather(own.contiguous())
+        places = self.accelerator.gather(experience.positions.to(own.device))
+        clean = torch.empty_like(rows)
+        clean[places] = rows
+        return clean
+
+    def _noised(
+        self, units: torch.Tensor, epoch: int, inner: int, clean: torch.Tensor, prompts: Sequence[str],
+        advantages: torch.Tensor,
+    ) -> NoisedPictures:
+        """Pictures (B, members) noised at K levels each: B * K rows for the first members, then for the second."""
+        config = self.config
+        draws = [self._draw(int(unit[0]), epoch, inner, clean.shape[1:]) for unit in units]
+        levels = torch.cat([levels for levels, _ in draws] * self.members).to(clean.device)
+        noise = torch.cat([noise for _, noise in draws] * self.members).to(clean.device)
+        places = units.T.flatten().repeat_interleave(config.noise_levels_per_picture)
+        pictures = clean[places.to(clean.device)]
+        return NoisedPictures(
+            clean=pictures,
+            noised=self.policy.add_noise(pictures, noise, levels),
+            levels=levels,
+            scale=self.policy.noise_scale(levels, pictures),
+            advantages=advantages[places].to(clean.device),
+            conditioning=self.policy.conditioning(
+                [prompts[i] for i in places.tolist()], config.train_guidance_scale
+            ),
+        )
+
+    def _draw(self, picture: int, epoch: int, inner: int, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """K noise levels and noises of a picture: a function of the seed and its place, whatever the processes."""
+        config, count = self.config, self.config.noise_levels_per_picture
+        seeds = [sample_seed(config.seed, _NOISE, epoch, inner, picture, k) for k in range(count)]
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        shares = stratified(np.random.default_rng(seeds[0]), count)
+        if config.noise_levels == "sampler":
+            steps = self.policy.steps
+            return torch.tensor([steps[math.floor(share * len(steps))].level for share in shares]), noise
+        if config.noise_levels == "logit_normal":
+            shares = [1 / (1 + math.exp(-NormalDist().inv_cdf(min(max(share, 1e-6), 1 - 1e-6)))) for share in shares]
+        return self.policy.level_at(torch.tensor(shares)), noise
+
+
+def stratified(random: np.random.Generator, count: int) -> list[float]:
+    """`count` numbers in [0,1), one in each of as many equal parts.
+
+    Example:
+        >>> stratified(np.random.default_rng(0), 2)
+        [0.3184808480166138, 0.6348933689168617]
+    """
+    return [float((place + value) / count) for place, value in enumerate(random.random(count))]
+
+
+def squared_error(prediction: torch.Tensor, target: torch.Tensor, scale: torch.Tensor | float = 1.0) -> torch.Tensor:
+    """(B,): mean over latent dimensions of ((prediction - target) / scale)^2."""
+    return ((prediction - target) / scale).square().flatten(1).mean(1)

@@ -111,6 +111,9 @@ def test_console_scripts_resolve_and_show_help(installed, tmp_path):
         "hyperalign-caption-check": "attention_refine.caption_check.cli:main",
         "hyperalign-ddpo": "rl.ddpo_train:main",
         "hyperalign-direct": "rl.direct_train:main",
+        "hyperalign-dpo": "rl.dpo_train:main",
+        "hyperalign-matching": "rl.matching_train:main",
+        "hyperalign-nft": "rl.nft_train:main",
         "hyperalign-export-lora": "rl.export_lora:main",
     }
     for target in scripts.values():

@@ -53,7 +53,7 @@ DDPO = {
 }  # fmt: skip
 
 
-def train(folder, name, processes, pipeline, environment=(), method=None, **changes):
+def train(folder, name, processes, pipeline, environment=(), method=None, script=None, **changes):
     (folder / "toy_source.py").write_text(TOY)
     (folder / "entry.py").write_text(ENTRY)
     (folder / "recipe.yaml").write_text("")
@@ -64,14 +64,17 @@ def train(folder, name, processes, pipeline, environment=(), method=None, **chan
         "sample_num_batches_per_epoch": 2, "lora_rank": 4, "log_with": "none",
         # Far from where 1 / sqrt(v) of Adam turns rounding into steps.
         "train_adam_epsilon": 1e-3,
-    } | ({"method": method} if method else DDPO | {"train_batch_size": 8 // processes}) | changes  # fmt: skip
+    }  # fmt: skip
+    if not script:
+        flags |= {"method": method} if method else DDPO | {"train_batch_size": 8 // processes}
+    flags |= changes
     command = [str(Path(sys.executable).with_name("accelerate")), "launch"]
     command += ["--config_file", f"configs/accelerate/{CONFIGS[processes]}", str(folder / "entry.py")]
     command += ["--config", str(folder / "recipe.yaml")]
     command += [word for name, value in flags.items() for word in (f"--{name}", *str(value).split())]
     variables = {
         "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
-        "ENTRY_SCRIPT": "rl.direct_train" if method else "rl.ddpo_train",
+        "ENTRY_SCRIPT": script or ("rl.direct_train" if method else "rl.ddpo_train"),
     }  # fmt: skip
     launcher = subprocess.Popen(
         command, cwd=ROOT, env=os.environ | variables | dict(environment), text=True, start_new_session=True,

@@ -11,17 +11,26 @@ import yaml
 
 from rl.config.ddpo_config import DDPOConfig
 from rl.config.direct_config import DirectConfig
+from rl.config.forward_config import DPOConfig, MatchingConfig, NFTConfig
 from rl.config.loading import load_config
 from rl.prompts import load_prompts
 from rl.rewards.loading import Reward, RewardSet
 from rl.trainer import Trainer
 from rl.updates.ddpo import DDPOUpdate
 from rl.updates.direct import DirectUpdate
+from rl.updates.dpo import DPOUpdate
+from rl.updates.matching import MatchingUpdate
+from rl.updates.nft import NFTUpdate
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those of the evaluator (hyperalign_*) are read in tests/reward/training/test_recipe.py.
 RECIPES = sorted(path for path in (ROOT / "configs").glob("*.yaml") if not path.name.startswith("hyperalign_"))
-TRAINERS = {"ddpo": (DDPOConfig, DDPOUpdate), "draft": (DirectConfig, DirectUpdate)}
+TRAINERS = {
+    "ddpo": (DDPOConfig, DDPOUpdate), "draft": (DirectConfig, DirectUpdate), "nft": (NFTConfig, NFTUpdate),
+    "matching": (MatchingConfig, MatchingUpdate), "dpo": (DPOConfig, DPOUpdate),
+}  # fmt: skip
+# Of a tiny epoch of eight pictures in two groups; direct backpropagation has none.
+BATCHES = {"ddpo": "4", "nft": "4", "matching": "4", "dpo": "1"}
 LAUNCHER = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file"]
 LAUNCHER.append("configs/accelerate/one_process.yaml")
 
@@ -64,7 +73,8 @@ def test_one_step_of_the_recipe(path, request, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     tiny_pipeline = request.getfixturevalue("tiny_sdxl" if "sdxl" in path.name else "tiny_pipeline")
     config_class, update_class = trainer_of(path)
-    own = {"train_batch_size": "4"} if update_class is DDPOUpdate else {}
+    rule = path.name.partition("_")[0]
+    own = {"train_batch_size": BATCHES[rule]} if rule in BATCHES else {}
     overrides = [text for name, value in (SMALL | own).items() for text in (f"--{name}", value)]
     run = tmp_path / "run"
     config = load_config(config_class, ["--config", str(path), "--output_dir", str(run), *overrides])

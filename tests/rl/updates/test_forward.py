@@ -79,7 +79,7 @@ def test_a_constant_added_to_all_rewards_of_a_group_changes_nothing(tiny_pipelin
 
 
 def test_groups_without_spread_teach_nothing(tiny_pipeline):
-    """All advantages 0: matching has no gradient, DPO compares a picture with itself, NFT only pulls towards the old."""
+    """All advantages are 0: matching has no gradient, and DPO compares a picture with itself."""
     for rule in ("matching", "dpo"):
         update = make_update(copy.deepcopy(tiny_pipeline), rule)
         metrics = update.step(0, make_experience(update, [0.5] * 8))

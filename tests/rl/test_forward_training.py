@@ -69,17 +69,6 @@ def test_a_checkpoint_without_the_old_lora_is_refused(tiny_pipeline_folder, tmp_
         trainer.train()
 
 
-def test_the_reward_rises(rule, tiny_pipeline_folder, tmp_path):
-    trainer = make_trainer(
-        rule, tiny_pipeline_folder, tmp_path / "run", num_epochs=12, sample_batch_size=16, sample_group_size=16,
-        train_batch_size=1 if rule == "dpo" else 8, noise_levels="sampler", noise_levels_per_picture=3,
-        train_learning_rate=5e-3, train_kl_weight=0.0, train_adam_weight_decay=0.0, ema_decay=0.0, old_decay_rate=0.0,
-        sample_guidance_scale=1.0, eval_at_end=True, eval_num_prompts=32, eval_guidance_scales=[1.0],
-    )  # fmt: skip
-    summary = trainer.train()
-    assert summary["reward_gain_ci"][0] > 0, summary
-
-
 def test_two_processes_equal_one(rule, tiny_pipeline_folder, tmp_path):
     settings = {
         "sample_group_size": 8, "sample_eta": 0.0, "train_kl_weight": 0.1, "old_decay_rate": 0.5,
@@ -95,26 +84,28 @@ def test_two_processes_equal_one(rule, tiny_pipeline_folder, tmp_path):
     one, two = runs[1], runs[2]
     for first, second in zip(rows(one), rows(two), strict=True):
         for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "denoiser_evaluations"):
-            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-6), name
+            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-5), name
     one_weights, two_weights = weights(one, 1), weights(two, 2)
     for name, tensor in one_weights.items():
         torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize(
-    ("script", "recipe"), [(nft_train, "nft"), (matching_train, "matching"), (dpo_train, "dpo")]
-)
-def test_an_entry_script_runs_its_packaged_recipe(script, recipe, tmp_path, monkeypatch):
+SCRIPTS = {"nft": nft_train, "matching": matching_train, "dpo": dpo_train}
+
+
+def test_the_packaged_recipe_lifts_the_reward_on_held_out_prompts(rule, tmp_path, monkeypatch):
+    """A few epochs of the tiny world, the recipe's own settings; the oracle is what the benchmark looks at."""
     monkeypatch.chdir(tmp_path)
-    script.main([
-        "--output_dir", "run", "--num_epochs", "1", "--sample_batch_size", "16", "--sample_num_batches_per_epoch", "1",
-        "--train_batch_size", "2", "--eval_num_prompts", "4", "--eval_guidance_scales", "1.0", "--log_with", "none",
+    SCRIPTS[rule].main([
+        "--output_dir", "run", "--num_epochs", "4", "--sample_num_batches_per_epoch", "1", "--log_with", "none",
+        "--eval_num_prompts", "64", "--eval_guidance_scales", "1.0", "--ema_decay", "0",
     ])  # fmt: skip
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["reward_gain_ci"][0] > 0, summary
     assert {"oracle_base", "oracle_lora", "oracle_gain_ci"} <= summary.keys()
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["grad_norm"]) > 0 and row["reward_queries"] == "16"
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["grad_norm"]) > 0 and last["reward_queries"] == "64"
 
 
 def test_a_wrong_option_is_one_line(capsys):

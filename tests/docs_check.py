@@ -23,7 +23,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from benchmarks.trainer_flags import changed  # noqa: E402
 from tests.benchmarks.tiny_runs import NOT_RUN, RUNS, make_scratch  # noqa: E402
-from tests.docs_commands import FOREIGN, PAGES, Command, blocks, page_problems, problems, read_commands  # noqa: E402
+from tests.docs_commands import FOREIGN, PAGES, TRAINERS, Command, blocks, page_problems, problems, read_commands  # noqa: E402
 
 DEMO = ("accelerate", "launch", "--config_file", "configs/accelerate/one_process.yaml", "rl/ddpo_train.py",
         "--output_dir", "runs/demo")  # fmt: skip
@@ -109,12 +109,12 @@ def own(command: Command, scratch: Path) -> Iterator[tuple[str, str]]:
 
 def shortened(words: Sequence[str]) -> tuple[str, ...]:
     """The command with a trainer's sizes changed to those of a run of seconds; others as they are."""
-    place = next((i for i, word in enumerate(words) if word in ("rl/ddpo_train.py", "rl/direct_train.py")), None)
+    place = next((i for i, word in enumerate(words) if word in TRAINERS), None)
     if place is None:
         return tuple(words)
     tiny = list(SHORT)
-    if words[place] == "rl/ddpo_train.py":
-        tiny += ["--train_batch_size", "8"]
+    if words[place] != "rl/direct_train.py":
+        tiny += ["--train_batch_size", "1" if words[place] == "rl/dpo_train.py" else "8"]
     if "--eval_freq" in words:
         tiny += ["--eval_freq", "1", "--eval_freq_num_prompts", "2", "--eval_freq_group_size", "2"]
     longer = ["--num_epochs", "2"] if "--resume_from" in words else []

@@ -25,7 +25,10 @@ PAGES = (
 )  # fmt: skip
 # Programs that are not ours: what follows them is not looked at.
 FOREIGN = ("pip", "source", "export", "hf", "git", "cd")
-TRAINERS = {"rl/ddpo_train.py": "DDPOConfig", "rl/direct_train.py": "DirectConfig"}
+TRAINERS = {
+    "rl/ddpo_train.py": "DDPOConfig", "rl/direct_train.py": "DirectConfig", "rl/nft_train.py": "NFTConfig",
+    "rl/matching_train.py": "MatchingConfig", "rl/dpo_train.py": "DPOConfig",
+}  # fmt: skip
 _FOLDERS = (*PACKAGES, "configs", "docs", "tests")
 _PATH = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./*-]*")
 

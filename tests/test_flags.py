@@ -7,6 +7,7 @@ import pytest
 from tests.entry_points import parser_of_function, parser_of_script, scripts, sub_commands
 
 CONSOLE = ("reward.cli.main:main", "rl.ddpo_train:main", "rl.direct_train:main", "rl.export_lora:main",
+           "rl.nft_train:main", "rl.matching_train:main", "rl.dpo_train:main",
            "attention_refine.caption_check.cli:main")  # fmt: skip
 
 

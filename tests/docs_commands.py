@@ -233,14 +233,14 @@ def _unknown_flags(parser, words: Sequence[str]) -> list[str]:
 
 def _trainer(script: str, words: list[str]) -> list[str]:
     """Load the recipe with the flags that change it, as the trainer does; functions of ours must exist."""
-    from rl.config import ddpo_config, direct_config
+    from rl.config import ddpo_config, direct_config, forward_config
     from rl.config.functions import import_function
     from rl.config.loading import load_config
     from rl.packaged import packaged_recipe
 
-    name = TRAINERS[script]
-    kind = getattr(ddpo_config, name, None) or getattr(direct_config, name)
-    recipe = packaged_recipe("ddpo.yaml" if name == "DDPOConfig" else "direct.yaml")
+    modules = (ddpo_config, direct_config, forward_config)
+    kind = next(vars(module)[TRAINERS[script]] for module in modules if TRAINERS[script] in vars(module))
+    recipe = packaged_recipe(f"{Path(script).stem.removesuffix('_train')}.yaml")
     for flag in ("--resume_from", "--config"):
         # a reader's own recipe, or what another command leaves: parsed is enough
         if flag in words and not (ROOT / words[words.index(flag) + 1]).is_file():

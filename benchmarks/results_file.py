@@ -1,10 +1,12 @@
 """A benchmark's CSV and its table in README.md: read whatever is there, write it whole."""
 
+import argparse
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reward.cli.flags import ArgumentParser
 from reward.files.writing import write_text, write_whole
 
 README = Path(__file__).with_name("README.md")
@@ -47,3 +49,27 @@ def put_table(name: str, table: str, readme: Path = README) -> None:
     if not end:
         raise ValueError(f"{readme.name}: expected {start.strip()} and <!-- end -->, found none. Put them there.")
     write_text(readme, f"{head}{start}{table}\n{end}{tail}")
+
+
+def print_tables(
+    description: str | None, folder: Path, tables: Mapping[str, Callable[[list[dict[str, str]]], str]]
+) -> None:
+    """The command line of a `tables.py`: print a table for each CSV of a folder, with --write into the README too.
+
+    Args:
+        description: for --help.
+        folder: of the benchmark; its name is the first part of the marks in the README.
+        tables: name of the CSV -> what makes its rows a Markdown table.
+    """
+    parser = ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
+    arguments = parser.parse_args()
+    for name, make in tables.items():
+        rows = read_rows(folder / name)
+        if not rows:
+            print(f"{name}: not there yet")
+            continue
+        table = make(rows)
+        print(table, end="\n\n")
+        if arguments.write:
+            put_table(f"{folder.name}/{name}", table)

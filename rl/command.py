@@ -1,46 +1,65 @@
-"""What every trainer's entry script does: parse, build, run."""
+"""What every trainer's entry script does: parse, build, run. A new update rule is one line of `RULES`."""
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rl.config.loading import load_config
-from rl.config.train_config import TrainConfig
 from rl.packaged import packaged_recipe, resolve_packaged
 
+# Rule -> its config, its update (imported once the config is right, so that --help stays fast), what --help says.
+# The recipe that it starts from without --config is tinyworld/RULE.yaml, its command hyperalign-RULE.
+RULES = {
+    "ddpo": (
+        "rl.config.ddpo_config:DDPOConfig", "rl.updates.ddpo:DDPOUpdate",
+        "DDPO: a policy gradient over denoising steps, with a LoRA and any reward.",
+    ),
+    "direct": (
+        "rl.config.direct_config:DirectConfig", "rl.updates.direct:DirectUpdate",
+        "ReFL, DRaFT or AlignProp: the gradient of any differentiable reward, with a LoRA.",
+    ),
+    "nft": (
+        "rl.config.forward_config:NFTConfig", "rl.updates.nft:NFTUpdate",
+        "DiffusionNFT on final pictures, with a LoRA and any reward, sampler and guidance.",
+    ),
+    "matching": (
+        "rl.config.forward_config:MatchingConfig", "rl.updates.matching:MatchingUpdate",
+        "Advantage-weighted matching on final pictures, with a LoRA and any reward, sampler and guidance.",
+    ),
+    "dpo": (
+        "rl.config.forward_config:DPOConfig", "rl.updates.dpo:DPOUpdate",
+        "Online DPO on the best and worst picture of each prompt, with a LoRA and any reward, sampler and guidance.",
+    ),
+}  # fmt: skip
 
-def run_trainer(
-    config_class: type[TrainConfig],
-    update: str,
-    argv: Sequence[str] | None,
-    *,
-    recipe: str,
-    prog: str,
-    description: str,
-) -> None:
-    """Read the config from recipe and flags, then train with an update rule; a wrong config ends in one line.
 
-    Args:
-        config_class: the rule's own.
-        update: `module:Class` of the rule; imported once the config is right, so that `--help` stays fast.
-        argv: None: the command line.
-        recipe: packaged recipe that is the start without `--config`.
-        prog: name of the command.
-        description: for `--help`.
+def trainer_main(rule: str) -> Callable[..., None]:
+    """The `main(argv=None)` of a rule's entry script; a wrong config ends it in one line.
 
     Example:
-        >>> run_trainer(NFTConfig, "rl.updates.nft:NFTUpdate", ["--help"], recipe="nft.yaml", prog="hyperalign-nft",
-        ...             description="Fine-tuning by DiffusionNFT.")
+        >>> trainer_main("nft")(["--output_dir", "runs/nft", "--num_epochs", "1"])
     """
-    try:
-        config = load_config(
-            config_class, sys.argv[1:] if argv is None else argv, default_recipe=packaged_recipe(recipe), prog=prog,
-            description=description,
-        )
-    except (ValueError, OSError) as error:
-        sys.exit(f"{prog}: {error}")
 
-    from rl.trainer import Trainer
+    def main(argv: Sequence[str] | None = None) -> None:
+        """Parse, build, run."""
+        config_name, update_name, description = RULES[rule]
+        try:
+            config = load_config(
+                imported(config_name), sys.argv[1:] if argv is None else argv,
+                default_recipe=packaged_recipe(f"{rule}.yaml"), prog=f"hyperalign-{rule}", description=description,
+            )  # fmt: skip
+        except (ValueError, OSError) as error:
+            sys.exit(f"hyperalign-{rule}: {error}")
 
-    module, _, name = update.partition(":")
-    Trainer.from_config(config, getattr(importlib.import_module(module), name), resolve=resolve_packaged).train()
+        from rl.trainer import Trainer
+
+        Trainer.from_config(config, imported(update_name), resolve=resolve_packaged).train()
+
+    return main
+
+
+def imported(name: str) -> Any:
+    """What `module:name` stands for."""
+    module, _, attribute = name.partition(":")
+    return getattr(importlib.import_module(module), attribute)

@@ -1,24 +1,15 @@
 """Fine-tune a LoRA by online DPO: `accelerate launch rl/dpo_train.py [--config FILE] [--field value]`."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     # A script's own folder comes first on the path, not the one that holds the packages.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from rl.command import run_trainer  # noqa: E402
-from rl.config.forward_config import DPOConfig  # noqa: E402
+from rl.command import trainer_main  # noqa: E402
 
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, build, run."""
-    run_trainer(
-        DPOConfig, "rl.updates.dpo:DPOUpdate", argv, recipe="dpo.yaml", prog="hyperalign-dpo",
-        description="Online DPO on the best and worst of each prompt, with a LoRA, any reward and sampler.",
-    )
-
+main = trainer_main("dpo")
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rl.command import RULES, imported
 from tests.entry_points import PACKAGES, ROOT, WITHOUT_PARSER, parser_of_function, parser_of_script, sub_commands
 
 PAGES = (
@@ -25,10 +26,7 @@ PAGES = (
 )  # fmt: skip
 # Programs that are not ours: what follows them is not looked at.
 FOREIGN = ("pip", "source", "export", "hf", "git", "cd")
-TRAINERS = {
-    "rl/ddpo_train.py": "DDPOConfig", "rl/direct_train.py": "DirectConfig", "rl/nft_train.py": "NFTConfig",
-    "rl/matching_train.py": "MatchingConfig", "rl/dpo_train.py": "DPOConfig",
-}  # fmt: skip
+TRAINERS = {f"rl/{rule}_train.py": rule for rule in RULES}
 _FOLDERS = (*PACKAGES, "configs", "docs", "tests")
 _PATH = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./*-]*")
 
@@ -233,14 +231,12 @@ def _unknown_flags(parser, words: Sequence[str]) -> list[str]:
 
 def _trainer(script: str, words: list[str]) -> list[str]:
     """Load the recipe with the flags that change it, as the trainer does; functions of ours must exist."""
-    from rl.config import ddpo_config, direct_config, forward_config
     from rl.config.functions import import_function
     from rl.config.loading import load_config
     from rl.packaged import packaged_recipe
 
-    modules = (ddpo_config, direct_config, forward_config)
-    kind = next(vars(module)[TRAINERS[script]] for module in modules if TRAINERS[script] in vars(module))
-    recipe = packaged_recipe(f"{Path(script).stem.removesuffix('_train')}.yaml")
+    rule = TRAINERS[script]
+    kind, recipe = imported(RULES[rule][0]), packaged_recipe(f"{rule}.yaml")
     for flag in ("--resume_from", "--config"):
         # a reader's own recipe, or what another command leaves: parsed is enough
         if flag in words and not (ROOT / words[words.index(flag) + 1]).is_file():

@@ -1,11 +1,11 @@
 """Our DDPO trainer on the tiny pipeline, one epoch a call."""
 
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import tinyworld
+from benchmarks.trl_race import OurEpochs
 from rl.config.ddpo_config import DDPOConfig
 from rl.config.loading import load_config
 from rl.packaged import resolve_packaged
@@ -35,15 +35,13 @@ def recipe(seed: int, **overrides: Any) -> DDPOConfig:
     return load_config(DDPOConfig, arguments, default_recipe=Path(tinyworld.__file__).with_name("ddpo.yaml"))
 
 
-class OurSide:
+class OurSide(OurEpochs):
     """Our trainer, one epoch a call; `settings` are fields of `DDPOConfig`."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         scratch = tempfile.mkdtemp()
         config = make_config({"output_dir": scratch, "grid_freq": 10**9} | settings)
-        self.trainer = Trainer.from_config(config, DDPOUpdate, resolve=resolve_packaged)
-        self.trainer.reporter = None
-        self.epoch = 0
+        super().__init__(Trainer.from_config(config, DDPOUpdate, resolve=resolve_packaged))
         self.stored = self.stored_with_text = 0
         step = self.trainer.update.step
 
@@ -55,15 +53,7 @@ class OurSide:
 
     def run_epoch(self) -> dict[str, float]:
         """Seconds of the whole and of its parts, bytes kept between sampling and training."""
-        started = time.perf_counter()
-        metrics = self.trainer._run_epoch(self.epoch)
-        total = time.perf_counter() - started
-        self.epoch += 1
-        return {
-            "seconds": total,
-            "sampling": metrics["seconds/rollout"] + metrics["seconds/decode"],
-            "reward": metrics["seconds/reward"],
-            "update": metrics["seconds/update"],
+        return super().run_epoch() | {
             "stored_bytes": self.stored,
             "stored_bytes_text": self.stored_with_text,
             "trained_steps": len(self.trainer.update._draw_steps(0, 0)),

@@ -8,15 +8,11 @@ with one thread; they take turns epoch by epoch, so that whatever else the machi
 pipeline, HyperAlign reward, batches, fp32, LoRA (rank 4 on attention), optimiser steps and number of trained steps.
 """
 
-import argparse
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.results_file import read_rows, write_rows
 from benchmarks.sides import Side, take_turns
-from reward.cli.flags import ArgumentParser
+from benchmarks.trl_race import race
 
 RESULTS = Path(__file__).with_name("speed.csv")
 COLUMNS = (
@@ -64,24 +60,10 @@ def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
 
 def main() -> None:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--dry", action="store_true")
-    arguments = parser.parse_args()
-    if not arguments.trl:
-        sys.exit("Expected a folder with TRL 0.23.1 in --trl or TRL_0_23_1, got none.")
-    if arguments.dry:
-        run_case(DRY, arguments.trl, repeats=2, warm_up=1)
-        return
-    rows = read_rows(RESULTS)
-    for case in CASES:
-        if any(row["case"] == case.name for row in rows):
-            print(f"{case.name}: already in {RESULTS.name}")
-            continue
-        rows += run_case(case, arguments.trl, arguments.repeats, arguments.warm_up)
-        write_rows(RESULTS, COLUMNS, rows)
+    race(
+        __doc__, RESULTS, COLUMNS, CASES, DRY, run_case, lambda row, case: row["case"] == case.name, repeats=7,
+        warm_up=2,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

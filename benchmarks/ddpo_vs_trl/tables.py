@@ -3,12 +3,10 @@
 python -m benchmarks.ddpo_vs_trl.tables [--write]
 """
 
-import argparse
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results_file import put_table, read_rows
-from reward.cli.flags import ArgumentParser
+from benchmarks.results_file import print_tables
 
 FOLDER = Path(__file__).parent
 
@@ -120,18 +118,7 @@ def _first(rows: list[dict], case: str) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
-    arguments = parser.parse_args()
-    for name, make in (("speed.csv", speed_table), ("time_to_reward.csv", reward_table)):
-        rows = read_rows(FOLDER / name)
-        if not rows:
-            print(f"{name}: not there yet")
-            continue
-        table = make(rows)
-        print(table, end="\n\n")
-        if arguments.write:
-            put_table(f"ddpo_vs_trl/{name}", table)
+    print_tables(__doc__, FOLDER, {"speed.csv": speed_table, "time_to_reward.csv": reward_table})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 from accelerate import PartialState
 from diffusers import StableDiffusionPipeline
 
+from benchmarks.trl_race import TheirEpochs
 from reward import HyperAlignReward
 from rl.lora.adapter import save_lora
 from tinyworld import weights_path
@@ -23,7 +24,7 @@ logging.disable(logging.WARNING)
 from trl import DDPOConfig, DDPOTrainer, DefaultDDPOStableDiffusionPipeline  # noqa: E402
 
 
-class TrlSide:
+class TrlSide(TheirEpochs):
     """Their trainer, one epoch a call.
 
     Args:
@@ -41,22 +42,16 @@ class TrlSide:
         self.drawn: list[str] = []
         self.reward = HyperAlignReward.from_pretrained(weights_path("hyperalign")).ddpo()
         self.pipeline = DefaultDDPOStableDiffusionPipeline(str(weights_path("stable-diffusion")))
-        self.trainer = DDPOTrainer(config, self._scored, self._next_prompt, self.pipeline)
+        super().__init__(DDPOTrainer(config, self._scored, self._next_prompt, self.pipeline))
         # A terminal's bar for every batch is none of the algorithm's cost.
         self.pipeline.set_progress_bar_config(disable=True)
         self.trainer._generate_samples = self._timed("sampling", self.trainer._generate_samples, self._measured)
         self.trainer._train_batched_samples = self._timed("update", self.trainer._train_batched_samples)
-        self.seconds: dict[str, float] = {}
-        self.epoch = self.global_step = 0
         self.stored = self.stored_with_text = 0
 
     def run_epoch(self) -> dict[str, float]:
         """Seconds of the whole and of its parts, bytes kept between sampling and training."""
-        self.seconds = {}
-        started = time.perf_counter()
-        self.global_step = self.trainer.step(self.epoch, self.global_step)
-        total = time.perf_counter() - started
-        self.epoch += 1
+        total = self.timed_epoch()
         return {
             "seconds": total, **self.seconds, "stored_bytes": self.stored, "stored_bytes_text": self.stored_with_text,
             "trained_steps": self.trainer.num_train_timesteps,

@@ -1,9 +1,9 @@
 """Our direct trainer on the tiny pipeline, one epoch a call: one batch, one optimiser step."""
 
 import tempfile
-import time
 from typing import Any
 
+from benchmarks.trl_race import OurEpochs
 from rl.config.direct_config import DirectConfig
 from rl.packaged import resolve_packaged
 from rl.trainer import Trainer
@@ -28,24 +28,9 @@ def make_config(settings: dict[str, Any]) -> DirectConfig:
     )  # fmt: skip
 
 
-class OurSide:
+class OurSide(OurEpochs):
     """Our trainer, one epoch a call; `settings` are fields of `DirectConfig`, and `depth`."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         config = make_config({"output_dir": tempfile.mkdtemp()} | settings)
-        self.trainer = Trainer.from_config(config, DirectUpdate, resolve=resolve_packaged)
-        self.trainer.reporter = None
-        self.epoch = 0
-
-    def run_epoch(self) -> dict[str, float]:
-        """Seconds of the whole and of its parts."""
-        started = time.perf_counter()
-        metrics = self.trainer._run_epoch(self.epoch)
-        total = time.perf_counter() - started
-        self.epoch += 1
-        return {
-            "seconds": total,
-            "sampling": metrics["seconds/rollout"] + metrics["seconds/decode"],
-            "reward": metrics["seconds/reward"],
-            "update": metrics["seconds/update"],
-        }
+        super().__init__(Trainer.from_config(config, DirectUpdate, resolve=resolve_packaged))

@@ -9,15 +9,11 @@ attention), truncation (the last `depth` steps) and checkpointing (of each step;
 `same_work.py` shows that both do the same.
 """
 
-import argparse
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.results_file import read_rows, write_rows
 from benchmarks.sides import Side, take_turns
-from reward.cli.flags import ArgumentParser
+from benchmarks.trl_race import race
 
 RESULTS = Path(__file__).with_name("speed.csv")
 COLUMNS = (
@@ -69,26 +65,16 @@ def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
     return take_turns(sides, repeats, warm_up)
 
 
+def is_row_of(row: dict, case: Case) -> bool:
+    """Whether a row of the table is of a case."""
+    return all(float(row[name]) == value for name, value in case.labels.items())
+
+
 def main() -> None:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--warm-up", type=int, default=1)
-    parser.add_argument("--dry", action="store_true")
-    arguments = parser.parse_args()
-    if not arguments.trl:
-        sys.exit("Expected a folder with TRL 0.23.1 in --trl or TRL_0_23_1, got none.")
-    if arguments.dry:
-        run_case(DRY, arguments.trl, repeats=2, warm_up=1)
-        return
-    rows = read_rows(RESULTS)
-    for case in CASES:
-        if any(all(float(row[name]) == value for name, value in case.labels.items()) for row in rows):
-            print(f"{case}: already in {RESULTS.name}")
-            continue
-        rows += run_case(case, arguments.trl, arguments.repeats, arguments.warm_up)
-        write_rows(RESULTS, COLUMNS, rows)
+    race(
+        __doc__, RESULTS, COLUMNS, CASES, DRY, run_case, is_row_of, repeats=9, warm_up=1,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

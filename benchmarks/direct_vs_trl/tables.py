@@ -3,12 +3,10 @@
 python -m benchmarks.direct_vs_trl.tables [--write]
 """
 
-import argparse
 from pathlib import Path
 from statistics import median
 
-from benchmarks.results_file import put_table, read_rows
-from reward.cli.flags import ArgumentParser
+from benchmarks.results_file import print_tables
 
 FOLDER = Path(__file__).parent
 NAMES = {"trl": "TRL 0.23.1", "ours": "ours", "ours, not checkpointed": "ours, not checkpointed"}
@@ -64,18 +62,7 @@ def ratio(ours: list[dict], theirs: list[dict], measure: str) -> float:
 
 def main() -> None:
     """The command line."""
-    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/README.md")
-    arguments = parser.parse_args()
-    for name, make in (("same_work.csv", work_table), ("speed.csv", speed_table)):
-        rows = read_rows(FOLDER / name)
-        if not rows:
-            print(f"{name}: not there yet")
-            continue
-        table = make(rows)
-        print(table, end="\n\n")
-        if arguments.write:
-            put_table(f"direct_vs_trl/{name}", table)
+    print_tables(__doc__, FOLDER, {"same_work.csv": work_table, "speed.csv": speed_table})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from accelerate import PartialState
 
+from benchmarks.trl_race import TheirEpochs
 from reward import HyperAlignReward
 from reward.trl_adapters import alignprop_reward
 from tinyworld import weights_path
@@ -21,7 +22,7 @@ logging.disable(logging.WARNING)
 from trl import AlignPropConfig, AlignPropTrainer, DefaultDDPOStableDiffusionPipeline  # noqa: E402
 
 
-class TrlSide:
+class TrlSide(TheirEpochs):
     """Their trainer, one optimiser step a call, truncation fixed.
 
     Args:
@@ -42,20 +43,14 @@ class TrlSide:
         self.pipeline = DefaultDDPOStableDiffusionPipeline(str(weights_path("stable-diffusion")))
         if mended:
             self.pipeline.sd_pipeline._encode_prompt = lambda *args, prompt_embeds, **kwargs: prompt_embeds
-        self.trainer = AlignPropTrainer(config, self._scored, self._next_prompt, self.pipeline)
+        super().__init__(AlignPropTrainer(config, self._scored, self._next_prompt, self.pipeline))
         # A terminal's bar for every batch is none of the algorithm's cost.
         self.pipeline.set_progress_bar_config(disable=True)
         self.trainer._generate_samples = self._timed("sampling", self.trainer._generate_samples)
-        self.seconds: dict[str, float] = {}
-        self.epoch = self.global_step = 0
 
     def run_epoch(self) -> dict[str, float]:
         """Seconds of the whole and of its parts."""
-        self.seconds = {}
-        started = time.perf_counter()
-        self.global_step = self.trainer.step(self.epoch, self.global_step)
-        total = time.perf_counter() - started
-        self.epoch += 1
+        total = self.timed_epoch()
         # Backward pass and optimiser, which their `step` does in between.
         return {"seconds": total, **self.seconds, "update": total - sum(self.seconds.values())}
 

@@ -104,17 +104,25 @@ def weights(run, processes):
     return each[0]
 
 
+UPDATE_METRICS = ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "denoiser_evaluations")
+
+
+def assert_same_training(one, two, metrics, *, weights_within=1e-5, **within):
+    """Runs of one and of two processes have the same metrics and the same weights, up to rounding."""
+    for first, second in zip(rows(one), rows(two), strict=True):
+        for name in metrics:
+            assert float(first[name]) == pytest.approx(float(second[name]), **{"rel": 1e-4} | within), name
+    one_weights, two_weights = weights(one, 1), weights(two, 2)
+    for name, tensor in one_weights.items():
+        torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=weights_within)
+
+
 def test_two_processes_equal_one(tiny_pipeline_folder, tmp_path):
     evaluated = {"eval_freq": 1, "eval_freq_num_prompts": 9}
     one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, **evaluated)
     two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, **evaluated)
     panel = [f"eval/{name}" for name in ("reward", "similarity_to_base", "colour_entropy", "diversity", "alarm")]
-    for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "reward_std", "grad_norm", "held_distance", "pictures", *panel):
-            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-4), name
-    one_weights, two_weights = weights(one, 1), weights(two, 2)
-    for name, tensor in one_weights.items():
-        torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=1e-5)
+    assert_same_training(one, two, ["reward_mean", "reward_std", "grad_norm", "held_distance", "pictures", *panel])
     saved = load_file(one / "pytorch_lora_weights.safetensors")
     assert any(tensor.abs().max() > 1e-4 for name, tensor in saved.items() if "up" in name or "lora_B" in name)
 
@@ -123,12 +131,7 @@ def test_two_processes_equal_one_under_direct_backpropagation(tiny_pipeline_fold
     settings = {"backprop_steps": 2, "reward_augmentation": 0.1, "train_kl_weight": 0.1}
     one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, method="draft", **settings)
     two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, method="draft", **settings)
-    for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "denoiser_evaluations"):
-            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-7), name
-    one_weights, two_weights = weights(one, 1), weights(two, 2)
-    for name, tensor in one_weights.items():
-        torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=1e-5)
+    assert_same_training(one, two, UPDATE_METRICS, rel=1e-3, abs=1e-7)
     saved = load_file(one / "pytorch_lora_weights.safetensors")
     assert any(tensor.abs().max() > 1e-4 for name, tensor in saved.items() if "up" in name or "lora_B" in name)
 

@@ -15,7 +15,7 @@ from rl.trainer import Trainer
 from rl.updates.dpo import DPOUpdate
 from rl.updates.matching import MatchingUpdate
 from rl.updates.nft import NFTUpdate
-from tests.rl.test_distributed import rows, train, weights
+from tests.rl.test_distributed import UPDATE_METRICS, assert_same_training, train
 
 RULES = {"nft": (NFTConfig, NFTUpdate), "matching": (MatchingConfig, MatchingUpdate), "dpo": (DPOConfig, DPOUpdate)}
 PROMPTS = ["a red circle", "a blue square", "two green dots"]
@@ -81,13 +81,7 @@ def test_two_processes_equal_one(rule, tiny_pipeline_folder, tmp_path):
             tmp_path, str(processes), processes, tiny_pipeline_folder, script=f"rl.{rule}_train",
             train_batch_size=size, **settings,
         )
-    one, two = runs[1], runs[2]
-    for first, second in zip(rows(one), rows(two), strict=True):
-        for name in ("reward_mean", "grad_norm", "loss", "kl_to_base", "reward_queries", "denoiser_evaluations"):
-            assert float(first[name]) == pytest.approx(float(second[name]), rel=1e-3, abs=1e-5), name
-    one_weights, two_weights = weights(one, 1), weights(two, 2)
-    for name, tensor in one_weights.items():
-        torch.testing.assert_close(two_weights[name], tensor, rtol=0, atol=2e-5)
+    assert_same_training(runs[1], runs[2], UPDATE_METRICS, weights_within=2e-5, rel=1e-3, abs=1e-5)
 
 
 SCRIPTS = {"nft": nft_train, "matching": matching_train, "dpo": dpo_train}

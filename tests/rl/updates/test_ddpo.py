@@ -1,4 +1,3 @@
-import contextlib
 import copy
 
 import pytest
@@ -7,7 +6,6 @@ from accelerate import Accelerator
 
 from rl.config.ddpo_config import DDPOConfig
 from rl.lora.adapter import add_lora
-from rl.models.policy import sample_seed
 from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.updates.ddpo import (
     DDPOUpdate,
@@ -17,10 +15,8 @@ from rl.updates.ddpo import (
     step_weights,
     trained_steps,
 )
-from rl.updates.experience import Experience, SampledBatch
 from tests.conftest import build_tiny_pipeline
-
-PROMPTS = ["a red circle"] * 4 + ["a blue square"] * 4
+from tests.rl.updates.epochs import PROMPTS, REWARDS, make_experience
 
 
 def make_update(pipeline, learning_rate=1e-3, **changes):
@@ -37,19 +33,6 @@ def make_update(pipeline, learning_rate=1e-3, **changes):
     parameters = add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0)
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate)
     return DDPOUpdate(config, policy, Accelerator(cpu=True), optimizer)
-
-
-def make_experience(update, rewards):
-    trajectory = update.policy.empty_trajectory(8, update.config.sample_guidance_scale)
-    seeds = [sample_seed(0, 0, i) for i in range(8)]
-    batch = SampledBatch(
-        PROMPTS, seeds, trajectory, 0, lambda part: contextlib.nullcontext(), None, lambda images, prompts: images
-    )
-    update.sample(batch)
-    return Experience(trajectory, PROMPTS, torch.tensor(rewards), torch.arange(8))
-
-
-REWARDS = [0.1, 0.9, 0.4, 0.3, 0.5, 0.2, 0.8, 0.7]
 
 
 def test_group_advantages_have_mean_0_and_std_1():

@@ -1,6 +1,5 @@
 """What NFT, matching and DPO share: noise and levels, the old LoRA, batches, groups, the checkpoint's state."""
 
-import contextlib
 import copy
 
 import pytest
@@ -13,13 +12,12 @@ from rl.models.policy import sample_seed
 from rl.models.stable_diffusion import StableDiffusionPolicy
 from rl.updates.advantages import compute_advantages
 from rl.updates.dpo import DPOUpdate
-from rl.updates.experience import Experience, SampledBatch
+from rl.updates.experience import Experience
 from rl.updates.forward import squared_error, stratified
 from rl.updates.matching import MatchingUpdate
 from rl.updates.nft import NFTUpdate
+from tests.rl.updates.epochs import PROMPTS, REWARDS, make_experience
 
-PROMPTS = ["a red circle"] * 4 + ["a blue square"] * 4
-REWARDS = [0.1, 0.9, 0.4, 0.3, 0.5, 0.2, 0.8, 0.7]
 RULES = {"nft": (NFTConfig, NFTUpdate), "matching": (MatchingConfig, MatchingUpdate), "dpo": (DPOConfig, DPOUpdate)}
 
 
@@ -33,16 +31,6 @@ def make_update(pipeline, rule="nft", learning_rate=1e-2, **changes):
     policy = StableDiffusionPolicy(pipeline, num_steps=config.sample_num_steps, eta=config.sample_eta)
     parameters = add_lora(pipeline.unet, rank=4, alpha=8, targets=["to_q", "to_v"], seed=0)
     return update_class(config, policy, Accelerator(cpu=True), torch.optim.AdamW(parameters, lr=learning_rate))
-
-
-def make_experience(update, rewards=REWARDS):
-    trajectory = update.policy.empty_trajectory(8, update.config.sample_guidance_scale)
-    seeds = [sample_seed(0, 0, i) for i in range(8)]
-    batch = SampledBatch(
-        PROMPTS, seeds, trajectory, 0, lambda part: contextlib.nullcontext(), None, lambda images, prompts: images
-    )
-    update.sample(batch)
-    return Experience(trajectory, PROMPTS, torch.tensor(rewards), torch.arange(8))
 
 
 def weights_after(pipeline, rule, rewards=REWARDS, epochs=1, **changes):
@@ -60,7 +48,7 @@ def rule(request):
 def test_an_epoch_changes_the_lora_and_nothing_else(tiny_pipeline, rule):
     before = {name: value.clone() for name, value in tiny_pipeline.unet.state_dict().items()}
     update = make_update(tiny_pipeline, rule)
-    metrics = update.step(0, make_experience(update))
+    metrics = update.step(0, make_experience(update, REWARDS))
     after = tiny_pipeline.unet.state_dict()
     frozen = {name.replace(".base_layer", ""): value for name, value in after.items() if "lora_" not in name}
     assert before.keys() == frozen.keys() and all(torch.equal(before[name], frozen[name]) for name in before)
@@ -89,7 +77,7 @@ def test_groups_without_spread_teach_nothing(tiny_pipeline):
 def test_better_pictures_become_likelier(tiny_pipeline, rule):
     """Errors weighted by advantages fall: good pictures are denoised better, relative to bad ones, than before."""
     update = make_update(tiny_pipeline, rule, learning_rate=3e-3, noise_levels_per_picture=16, old_decay_limit=0.0)
-    experience = make_experience(update)
+    experience = make_experience(update, REWARDS)
     advantages = compute_advantages(torch.tensor(REWARDS), 4, "group", 5.0)[0]
     units = torch.arange(8)[:, None].repeat(1, update.members)
     rows = update._noised(units, 0, 0, experience.trajectory.latents[-1], PROMPTS, advantages)
@@ -116,7 +104,7 @@ def test_small_batches_make_the_same_step_as_one(tiny_pipeline, rule):
 
 def test_noise_is_each_pictures_own_and_new_each_epoch(tiny_pipeline):
     update = make_update(tiny_pipeline, noise_levels_per_picture=3)
-    experience = make_experience(update)
+    experience = make_experience(update, REWARDS)
     rows = {}
     loss = next(iter(update.parameters)).sum
     update.loss = lambda noised: rows.setdefault("noised", []).append(noised) or (loss(), {})
@@ -155,7 +143,7 @@ def test_noise_levels_are_stratified(tiny_pipeline):
 def test_dpo_pairs_are_best_and_worst_at_the_same_noise(tiny_pipeline):
     update = make_update(tiny_pipeline, "dpo", noise_levels_per_picture=2)
     assert update.units(torch.tensor(REWARDS)).tolist() == [[1, 0], [6, 5]]
-    clean = make_experience(update).trajectory.latents[-1]
+    clean = make_experience(update, REWARDS).trajectory.latents[-1]
     rows = update._noised(torch.tensor([[1, 0], [6, 5]]), 0, 0, clean, PROMPTS, torch.tensor(REWARDS))
     assert torch.equal(rows.clean, clean[[1, 1, 6, 6, 0, 0, 5, 5]])
     assert torch.equal(rows.levels[:4], rows.levels[4:])
@@ -174,7 +162,7 @@ def test_dpo_wants_whole_steps_of_pairs(tiny_pipeline):
 def test_pictures_are_the_old_loras(tiny_pipeline):
     """The old LoRA samples: with a large decay it stays behind, and so do its pictures."""
     update = make_update(tiny_pipeline, old_decay_rate=1.0, old_decay_limit=0.99)
-    first = make_experience(update).trajectory.latents
+    first = make_experience(update, REWARDS).trajectory.latents
     update.step(0, Experience(update_trajectory(update), PROMPTS, torch.tensor(REWARDS), torch.arange(8)))
     update.step(1, Experience(update_trajectory(update), PROMPTS, torch.tensor(REWARDS), torch.arange(8)))
     with update.old.applied():
@@ -182,19 +170,19 @@ def test_pictures_are_the_old_loras(tiny_pipeline):
             PROMPTS, [sample_seed(0, 0, i) for i in range(8)], 2.0, log_probs=False
         ).latents
     new = update.policy.rollout(PROMPTS, [sample_seed(0, 0, i) for i in range(8)], 2.0, log_probs=False).latents
-    drawn = make_experience(update).trajectory.latents
+    drawn = make_experience(update, REWARDS).trajectory.latents
     assert torch.equal(drawn, expected) and not torch.equal(drawn, new) and not torch.equal(drawn, first)
 
 
 def update_trajectory(update):
-    return make_experience(update).trajectory
+    return make_experience(update, REWARDS).trajectory
 
 
 def test_the_old_lora_follows_by_its_schedule(tiny_pipeline):
     update = make_update(tiny_pipeline, old_decay_rate=0.25, old_decay_limit=0.6)
     decays, expected = [], [shadow.clone() for shadow in update.old.shadow]
     for epoch in range(4):
-        metrics = update.step(epoch, make_experience(update))
+        metrics = update.step(epoch, make_experience(update, REWARDS))
         decays.append(metrics["old_decay"])
         expected = [
             decays[-1] * old + (1 - decays[-1]) * new.detach()
@@ -209,7 +197,7 @@ def test_training_is_without_guidance_unless_told(tiny_pipeline, rule):
     rows = []
     for guidance in (1.0, 2.0):
         update = make_update(copy.deepcopy(tiny_pipeline), rule, train_guidance_scale=guidance)
-        experience = make_experience(update)
+        experience = make_experience(update, REWARDS)
         before = update.policy.rows_evaluated
         update.step(0, experience)
         rows.append(update.policy.rows_evaluated - before)
@@ -219,7 +207,7 @@ def test_training_is_without_guidance_unless_told(tiny_pipeline, rule):
 def test_state_comes_back(tiny_pipeline):
     update = make_update(copy.deepcopy(tiny_pipeline), old_decay_rate=0.3)
     for epoch in range(3):
-        update.step(epoch, make_experience(update))
+        update.step(epoch, make_experience(update, REWARDS))
     state, tensors = update.state_dict(), {k: v.clone() for k, v in update.state_tensors().items()}
     other = make_update(copy.deepcopy(tiny_pipeline), old_decay_rate=0.3)
     other.load_state_dict(state)
@@ -235,10 +223,10 @@ def test_the_kl_penalty_holds_the_model_to_its_base(tiny_pipeline, rule):
     for weight in (0.0, 100.0):
         update = make_update(copy.deepcopy(tiny_pipeline), rule, learning_rate=3e-3, train_kl_weight=weight)
         for epoch in range(4):
-            metrics = update.step(epoch, make_experience(update))
+            metrics = update.step(epoch, make_experience(update, REWARDS))
         assert ("kl_to_base" in metrics) == bool(weight)
         rows = update._noised(torch.arange(8)[:, None].repeat(1, update.members), 0, 0,
-                              make_experience(update).trajectory.latents[-1], PROMPTS, torch.zeros(8))  # fmt: skip
+                              make_experience(update, REWARDS).trajectory.latents[-1], PROMPTS, torch.zeros(8))  # fmt: skip
         with torch.no_grad():
             drift[weight] = (update.predict_new(rows) - update.predict_base(rows)).square().mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]

@@ -1,4 +1,4 @@
-"""A complete text-to-image world that fits in the repo: scenes, an exact oracle, and small trained models."""
+"""A small text-to-image world that fits in the repo: scenes, an exact oracle, and small trained models."""
 
 from pathlib import Path
 

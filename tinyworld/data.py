@@ -1,4 +1,4 @@
-"""Streams of scenes for pretraining: prompts of the seen split and pictures that show exactly what they say."""
+"""Random scenes for pretraining: prompts of the seen split, each with a picture that shows exactly what it says."""
 
 import numpy as np
 import torch
@@ -19,25 +19,28 @@ from tinyworld.scenes import (
 
 
 def sample_pairs(rng: np.random.Generator, count: int, held_out: bool = False) -> tuple[torch.Tensor, list[Prompt]]:
-    """Draws pictures with their prompts.
+    """Draws random prompts of one split and a picture of each.
 
     Returns:
-        ((count, 3, 48, 48) float32 in [0, 1], the prompts).
+        (pictures (count, 3, 48, 48) float32 in [0, 1], the prompts).
     """
     prompts = [sample_prompt(rng, held_out) for _ in range(count)]
     return pictures_of(prompts, rng), prompts
 
 
 def pictures_of(prompts: list[Prompt], rng: np.random.Generator) -> torch.Tensor:
-    """A fresh random picture for each prompt: (count, 3, 48, 48) float32 in [0, 1]."""
+    """A random picture for each prompt: (count, 3, 48, 48) float32 in [0, 1]."""
     pictures = np.stack([sample_picture(prompt, rng, SIZE) for prompt in prompts])
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous()
 
 
 def altered(prompt: Prompt, rng: np.random.Generator, seen_only: bool = True) -> Prompt:
-    """A prompt (of the seen split, unless told otherwise) that differs in one thing and is not true of the scene.
+    """A prompt that differs from `prompt` in one thing.
 
-    One of: a colour, a shape, the number, the relation, the two objects' places or their colours exchanged.
+    The change is one of: a colour, a shape, the number, the relation, the two objects swapped, their colours swapped.
+
+    Args:
+        seen_only: return only prompts of the seen split.
     """
     while True:
         other = _changed_once(prompt, rng)
@@ -46,15 +49,15 @@ def altered(prompt: Prompt, rng: np.random.Generator, seen_only: bool = True) ->
 
 
 def share_that_holds(shown: Prompt, asked: Prompt) -> float:
-    """Share of the facts of `asked` that hold in a scene drawn for `shown`, without drawing it.
+    """Share of the facts of `asked` that hold in a scene of `shown`, 0 to 1. No picture is drawn.
 
-    For prompts that `altered` makes: it asks for a relation only where the scene has one.
+    `asked` must be `shown` or come from `altered`: those ask for a relation only where the scene has one.
     """
     return float(np.mean(facts_that_hold(bare_scene(shown), asked)))
 
 
 def bare_scene(shown: Prompt) -> list[SceneObject]:
-    """A scene of which just the prompt's facts hold; without a relation both objects are in one place."""
+    """A scene in which only the prompt's facts hold. Without a relation, both objects are at the same place."""
     one = SceneObject(shown.first, 0.5, 0.5, 0.13)
     if shown.second is None:
         return [one] * shown.count
@@ -92,7 +95,7 @@ def _other_kind(kind: Kind, rng: np.random.Generator) -> Kind:
 
 
 def worn(pictures: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Mildly blurred and noisy copies, a different strength for each picture, like a generator's imperfect drawing."""
+    """Slightly blurred and noisy copies, like an imperfect generator's. Each picture gets its own strength."""
     count = len(pictures)
     blurred = gaussian_blur(pictures, kernel_size=5, sigma=0.9)
     share = torch.from_numpy(rng.random((count, 1, 1, 1)).astype(np.float32))

@@ -1,7 +1,7 @@
-"""Pictures that the tiny Stable Diffusion drew for seen prompts, with a made-up rater's scores.
+"""Pictures that the tiny Stable Diffusion generates, scored by the oracle.
 
-A reward that has only met clean scenes cannot tell a good drawing from a bad one; people's scores, too, are scores of
-generated pictures.
+A reward trained on clean scenes only cannot tell a good generated picture from a bad one. Human scores, too, are given
+to generated pictures.
 """
 
 import numpy as np
@@ -14,14 +14,17 @@ from tinyworld.oracle import facts_that_hold, read_scene
 from tinyworld.scenes import sample_prompt
 
 _GUIDANCES = (1.0, 1.5, 2.0)
-_NUM_STEPS = (5, 5, 10)  # few, since fine-tuning draws in few, and enough
+_NUM_STEPS = (5, 5, 10)  # few and many, because fine-tuning samples in few steps
 _BATCH = 128
 
 
 def generated_pairs(
     pipeline, count: int, seed: int, held_out: bool = False
 ) -> tuple[torch.Tensor, list[str], torch.Tensor, torch.Tensor]:
-    """Samples of seen prompts, each asked about with two prompts: its own, and one with something changed.
+    """Generates `count` pictures and scores each for two prompts: its own, and one that `altered` makes of it.
+
+    Args:
+        held_out: use prompts of the held-out split.
 
     Returns:
         (pictures (count, 3, 48, 48), 2 * count prompts, (2 * count,) shares of facts that hold, (2 * count,) index

@@ -1,8 +1,8 @@
-"""Reads a picture of the tiny world and says which facts of a prompt hold: alignment measured exactly, from pixels.
+"""Measures alignment exactly: finds the objects of a tiny-world picture and checks each fact of the prompt.
 
-Enlarging, median filter, hue of the coloured pixels, connected components, then the template (ring, square,
-triangle) of equal area that overlaps best. No learned part: a reward cannot move it except by drawing what the prompt
-says.
+The steps: enlarge, median filter, hue of the coloured pixels, connected components, then the template (ring, square,
+triangle) of equal area that overlaps most. Nothing is learned, so training on a reward raises the oracle's score only
+by drawing what the prompt says.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from scipy import ndimage
 from tinyworld.scenes import COLOURS, RADIUS_RANGE, SHAPES, Kind, Prompt, SceneObject, parse_prompt, shape_distance
 
 _READING_SIZE = 96  # pixels a side at which every picture is read
-_COLOURED = 0.35  # chroma (max - min) from which a pixel belongs to an object; objects have 0.6 to 0.76, ground 0
-_LEAST_OVERLAP = 0.70  # intersection over union with the best template below which a blob has no shape
-_LEAST_AREA = 0.45  # of the smallest object's area; smaller blobs are specks
+_COLOURED = 0.35  # chroma (max - min) above which a pixel belongs to an object; objects: 0.6 to 0.76, background: 0
+_LEAST_OVERLAP = 0.70  # least intersection over union with the best template; a blob below it has no shape
+_LEAST_AREA = 0.45  # as a share of the smallest object's area; smaller blobs are ignored
 _HUES = np.array([0, 60, 120, 180, 240, 300])  # in the order of COLOURS
 
 
@@ -26,7 +26,7 @@ class Fact:
     """One checkable statement of a prompt.
 
     Attributes:
-        kind: ``"object"`` (one object of the first kind; at least one where a number is also asked for),
+        kind: ``"object"`` (there is exactly one such object; at least one if the prompt also gives a number),
             ``"count"`` or ``"relation"``.
         text: the statement in words.
     """
@@ -58,7 +58,7 @@ def read_scene(picture: np.ndarray) -> list[SceneObject]:
         picture: (H, W, 3) float in [0, 1].
 
     Returns:
-        the objects whose colour and shape are plain, largest first.
+        the objects whose colour and shape are recognised, largest first.
     """
     picture = _smooth(picture)
     size = picture.shape[0]
@@ -97,7 +97,7 @@ def facts_that_hold(objects: list[SceneObject], prompt: Prompt) -> tuple[bool, .
 
 
 def relation_between(one: SceneObject, two: SceneObject) -> str:
-    """Where the first object stands from the second: the axis of the larger distance decides."""
+    """Where the first object is relative to the second. The axis with the larger distance decides."""
     dx, dy = two.x - one.x, two.y - one.y
     if abs(dx) >= abs(dy):
         return "left of" if dx > 0 else "right of"
@@ -110,14 +110,18 @@ def share_of_facts(picture: np.ndarray, prompt: Prompt) -> float:
 
 
 def oracle_reward(images: torch.Tensor, prompts, metadata=None) -> tuple[torch.Tensor, dict]:
-    """The oracle in the RL reward contract; a witness in the demo, never its reward.
+    """The oracle as an RL reward function. The demo only measures with it and never trains on it.
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
         prompts: B prompts of the grammar.
+        metadata: ignored.
 
     Returns:
-        ((B,) share of facts that hold, empty info).
+        ((B,) share of facts that hold, 0 to 1; empty info).
+
+    Raises:
+        ValueError: not one prompt per picture, or a prompt outside the grammar.
     """
     if len(images) != len(prompts):
         raise ValueError(f"Expected one prompt per picture but got {len(images)} pictures and {len(prompts)} prompts.")
@@ -127,7 +131,7 @@ def oracle_reward(images: torch.Tensor, prompts, metadata=None) -> tuple[torch.T
 
 
 def _smooth(picture: np.ndarray) -> np.ndarray:
-    """Enlarges before the median filter, which would otherwise cut the corners of small shapes."""
+    """Enlarges, then applies a median filter. At the original size the filter would cut the corners of small shapes."""
     scaled = Image.fromarray((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8))
     scaled = scaled.resize((_READING_SIZE, _READING_SIZE), Image.Resampling.BICUBIC)
     return np.asarray(scaled.filter(ImageFilter.MedianFilter(3)), dtype=np.float32) / 255

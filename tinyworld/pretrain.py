@@ -1,6 +1,7 @@
-"""Trains the tiny world's models from nothing: ``python -m tinyworld.pretrain [--stages …]``.
+"""Trains the tiny world's models from scratch: ``python -m tinyworld.pretrain [--stages …]``.
 
-The stages run in order, each from its last checkpoint; a finished stage is not run again. Weights are written as fp16.
+The stages run in order. Each continues from its last checkpoint; a finished stage is not run again. Weights are saved
+as fp16.
 """
 
 import json
@@ -48,19 +49,19 @@ STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600, "llava_yes_no": 
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 STAGES += ("llava_eyes", "llava_words", "llava", "llava_yes_no", "llava_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
-_POOL = 60_000  # scenes that the denoiser sees
-_RATED = 9_216  # generated pictures that the made-up rater scores
-_RATED_SCENES = 8_000  # and scenes, for the head
-_MEASURED = 2_000  # pairs
-_ASKED = 300  # scenes to caption, and questions of each kind
+_POOL = 60_000  # scenes in the denoiser's training set
+_RATED = 9_216  # generated pictures with a synthetic score
+_RATED_SCENES = 8_000  # scenes with a synthetic score, for the head
+_MEASURED = 2_000  # pairs of a picture and a prompt, for the measurement
+_ASKED = 300  # scenes to caption, and questions of each kind, for the measurement
 
 
 class Pretraining:
-    """The stages and what they hand to each other in a work folder.
+    """The training stages. They pass models and data to each other through a work folder.
 
     Args:
-        work_dir: checkpoints and intermediate models.
-        weights_dir: where the finished folders go.
+        work_dir: folder for checkpoints and intermediate models.
+        weights_dir: folder for the finished models.
     """
 
     def __init__(self, work_dir: Path, weights_dir: Path):
@@ -68,6 +69,7 @@ class Pretraining:
         self.notes_file = work_dir / "notes.json"
 
     def run(self, stages: list[str]) -> None:
+        """Runs the stages in the given order and skips those that are done."""
         for stage in stages:
             done = self.work / f"{stage}.done"
             if done.exists():
@@ -79,7 +81,7 @@ class Pretraining:
             done.touch()
 
     def note(self, key: str, value) -> None:
-        """Keeps a measured value for PROVENANCE.md."""
+        """Saves a measured value for PROVENANCE.md."""
         notes = json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
         notes[key] = value
         partial = self.notes_file.with_suffix(".partial")
@@ -101,7 +103,7 @@ class Pretraining:
         return minutes
 
     def decoder(self) -> float:
-        """The decoder goes on alone: the denoiser only knows the encoder."""
+        """Trains the decoder further. The denoiser's latents stay valid, because the encoder does not change."""
         vae = self._vae()
         minutes = train_decoder(vae, self.work, STEPS["decoder"], SEED + 1)
         vae.save_pretrained(self.work / "decoder")
@@ -115,7 +117,7 @@ class Pretraining:
         return minutes
 
     def ratings(self) -> float:
-        """The finished generator draws, the made-up rater scores, the dual encoder learns from both."""
+        """Trains the dual encoder on pictures of the finished generator and their synthetic scores."""
         pipeline = StableDiffusionPipeline.from_pretrained(self.work / "denoiser", safety_checker=None)
         pipeline.vae = self._vae("decoder")
         save_pipeline(pipeline, self.weights / "stable-diffusion")
@@ -137,7 +139,7 @@ class Pretraining:
         train_head(encoder, self._vae("decoder"), generated, folder, SEED, _RATED_SCENES)
 
     def measure(self) -> None:
-        """Measures, on the stored weights, everything that PROVENANCE.md tells."""
+        """Measures, on the saved weights, every number of PROVENANCE.md and writes that file."""
         pipeline = self._pipeline()
         self.note("autoencoder", {k: measure_autoencoder(pipeline.vae, 512, k == "held_out") for k in _SPLITS})
         seen, unseen = train_prompts()[::2], heldout_prompts()
@@ -167,7 +169,7 @@ class Pretraining:
         return minutes
 
     def llava(self) -> float:
-        """The captioner; of the other models it only meets the autoencoder, through which it sees some pictures."""
+        """Trains the captioner. It uses no other model except the autoencoder, which reconstructs some pictures."""
         model = self._captioner("llava_words")
         minutes = train_llava(model, self._shipped_vae(), self.work, STEPS["llava"], SEED)
         model.save_pretrained(self.work / "llava")
@@ -180,7 +182,7 @@ class Pretraining:
         return minutes
 
     def llava_measure(self) -> None:
-        """Measures the stored captioner and puts its section into PROVENANCE.md."""
+        """Measures the saved captioner and writes its section of PROVENANCE.md."""
         folder = self.weights / "llava"
         model = LlavaForConditionalGeneration.from_pretrained(folder).eval()
         processor = AutoProcessor.from_pretrained(folder)
@@ -208,9 +210,9 @@ _SPLITS = ("seen", "held_out")
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--work-dir", type=Path, default=Path("runs/pretrain"), help="for checkpoints")
+    parser.add_argument("--work-dir", type=Path, default=Path("runs/pretrain"), help="folder for checkpoints")
     parser.add_argument("--weights-dir", type=Path, default=Path(__file__).resolve().parent / "weights")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="which, in which order")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="stages, in order")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; default %(default)s")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

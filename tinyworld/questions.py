@@ -1,7 +1,8 @@
-"""Questions about a scene with their answers, for a captioner to learn and to be measured by.
+"""Questions about a scene and their answers, to train and to measure a captioner.
 
-Yes/no questions are balanced: half are true, and a false one differs from a true one in one thing where that can be.
-"Is there a red ring?" asks for at least one; "Does the picture show a red ring?" for exactly what the prompt says.
+Yes/no questions are balanced: the answer is "yes" for half of them. Where possible, a false question differs from a
+true one in one thing. "Is there a red ring?" asks for at least one; "Does the picture show a red ring?" asks for
+exactly one.
 """
 
 import itertools
@@ -20,7 +21,7 @@ WHOLE_QUESTION = "Does the picture show {prompt}?"
 NUMBERS = ("zero", "one", "two", "three")
 YES_NO_KINDS = ("whole", "thing", "count", "relation")
 OPEN_KINDS = ("attribute", "number", "neighbour")
-_CLEAR = 0.85  # of two objects' distances along the axes, the smaller over the larger, at most
+_CLEAR = 0.85  # a relation is clear if the smaller axis distance is at most this share of the larger one
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,12 @@ class Question:
 
 
 def caption(objects: list[SceneObject]) -> str | None:
-    """What a captioner should say: a prompt of the grammar, with the relation wherever there are two kinds.
+    """The right caption: a prompt of the grammar, with the relation if there are two kinds of objects.
 
-    Of two objects the one whose kind comes first in `KINDS` is named first, so a scene has one caption.
+    The object whose kind comes first in `KINDS` is named first, so every scene has only one right caption.
 
     Returns:
-        the caption; "nothing" for an empty picture; None for a scene that the grammar cannot tell.
+        the caption; "nothing" for an empty picture; None for a scene that the grammar cannot describe.
 
     Example:
         >>> blue = SceneObject(Kind("blue", "ring"), x=0.8, y=0.5, radius=0.13)
@@ -58,16 +59,20 @@ def caption(objects: list[SceneObject]) -> str | None:
 
 
 def clear(one: SceneObject, two: SceneObject) -> bool:
-    """Whether one axis decides plainly how two objects stand to each other."""
+    """Whether the relation of two objects is clear: one axis distance is clearly larger than the other."""
     dx, dy = abs(one.x - two.x), abs(one.y - two.y)
     return min(dx, dy) <= _CLEAR * max(dx, dy)
 
 
 def ask(kind: str, objects: list[SceneObject], rng: np.random.Generator, seen_only: bool = True) -> Question | None:
-    """Draws a question of a kind; None where the scene gives no occasion for the one drawn.
+    """Draws a random question of a kind.
 
     Args:
-        seen_only: name no held-out combination, also not falsely.
+        kind: "caption", or one of YES_NO_KINDS and OPEN_KINDS.
+        seen_only: never name a held-out combination, not even in a false question.
+
+    Returns:
+        the question; None if the one drawn does not fit the scene.
     """
     if kind == "caption":
         text = caption(objects)
@@ -76,7 +81,7 @@ def ask(kind: str, objects: list[SceneObject], rng: np.random.Generator, seen_on
 
 
 def ask_all(plan: list[str], objects: list[SceneObject], rng: np.random.Generator) -> list[Question]:
-    """One question for each kind of the plan, where the scene gives occasion; a few draws are tried for each."""
+    """One question for each kind of the plan. A kind is left out if four draws give no question that fits the scene."""
     asked = []
     for kind in plan:
         found = next(filter(None, (ask(kind, objects, rng) for _ in range(4))), None)
@@ -186,7 +191,7 @@ def _number(objects: list[SceneObject], rng: np.random.Generator, seen_only: boo
 
 
 def _neighbour(objects: list[SceneObject], rng: np.random.Generator, seen_only: bool) -> Question | None:
-    """What stands beside an object; of pictures with two objects, so that there is one answer."""
+    """Asks what is beside an object. Only scenes with two objects are used, so there is only one answer."""
     if len(objects) != 2 or objects[0].kind == objects[1].kind or not clear(*objects):
         return None
     one, two = objects if rng.random() < 0.5 else objects[::-1]
@@ -205,7 +210,7 @@ _ASKERS: dict[str, Callable] = {
 
 
 def _true_prompt(objects: list[SceneObject], rng: np.random.Generator) -> Prompt | None:
-    """A prompt of the grammar of which every fact holds."""
+    """A prompt of the grammar whose facts all hold."""
     pair = _unique_pair(objects, rng)
     if pair and rng.random() < 0.9:
         relation = relation_between(*pair) if rng.random() < 0.75 else None
@@ -219,7 +224,7 @@ def _true_prompt(objects: list[SceneObject], rng: np.random.Generator) -> Prompt
 
 
 def _false_prompt(objects: list, prompt: Prompt, rng: np.random.Generator, seen_only: bool) -> Prompt | None:
-    """A prompt that differs from a true one in one thing and does not hold: for one in three, in the relation."""
+    """A prompt that differs from the true `prompt` in one thing and does not hold. A third change the relation."""
     for _ in range(4):
         if prompt.relation and rng.random() < 0.25:
             other = Prompt(prompt.first, second=prompt.second, relation=RELATIONS[rng.integers(4)])
@@ -231,7 +236,7 @@ def _false_prompt(objects: list, prompt: Prompt, rng: np.random.Generator, seen_
 
 
 def _unique_pair(objects: list[SceneObject], rng: np.random.Generator) -> tuple[SceneObject, SceneObject] | None:
-    """Two objects, each the only one of its kind, whose relation is clear; in random order."""
+    """Two objects in random order, each the only one of its kind, whose relation is clear. None if there are none."""
     counts = Counter(item.kind for item in objects)
     single = [item for item in objects if counts[item.kind] == 1]
     pairs = [pair for pair in itertools.permutations(single, 2) if clear(*pair)]
@@ -239,7 +244,7 @@ def _unique_pair(objects: list[SceneObject], rng: np.random.Generator) -> tuple[
 
 
 def _noun(kind: Kind, rng: np.random.Generator) -> tuple[str, Callable[[SceneObject], bool]]:
-    """A noun for a kind, its shape or its colour, and what it is true of."""
+    """A noun that names a kind, its shape or its colour, and a function that says which objects it names."""
     draw = rng.random()
     if draw < 0.6:
         return str(kind), lambda item: item.kind == kind

@@ -1,7 +1,7 @@
-"""A folder of pictures with prompts and scores to try the evaluator on: `python -m tinyworld.rated_pictures FOLDER`.
+"""Write a folder of pictures, prompts and scores to try the evaluator on: `python -m tinyworld.rated_pictures FOLDER`.
 
-The prompts of some pictures are true of them, of others they are wrong in one thing or two; the score is the share of
-the prompt's facts that hold, by the oracle.
+Some prompts fit their picture, others are wrong in one or two things. The score is the share of the prompt's facts that
+hold, measured by the oracle.
 """
 
 import argparse
@@ -18,9 +18,12 @@ from tinyworld.scenes import sample_picture, sample_prompt
 
 
 def write_rated_pictures(folder: Path, count: int = 120, seed: int = 0) -> Path:
-    """Write 000.png ... and metadata.csv (file_name, prompt, score), a `datasets` imagefolder; returns the latter.
+    """Write 000.png, 001.png, ... and metadata.csv (file_name, prompt, score), a `datasets` imagefolder.
 
-    Four pictures have the same prompt: one that shows it, the others wrong in one thing or more.
+    Every four pictures have the same prompt: the first shows it, the others are wrong in one or more things.
+
+    Returns:
+        the path of metadata.csv.
     """
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +32,7 @@ def write_rated_pictures(folder: Path, count: int = 120, seed: int = 0) -> Path:
         if i % 4 == 0:
             asked = shown = sample_prompt(rng)
         else:
-            # of the same kind of words, so that the prompt alone does not tell the score
+            # The prompt stays and the picture changes, so the prompt alone says nothing about the score.
             shown = altered(asked if i % 4 < 3 else shown, rng, seen_only=False)
         name = f"{i:03d}.png"
         picture = (255 * sample_picture(shown, rng)).round().astype(np.uint8)
@@ -44,9 +47,9 @@ def write_rated_pictures(folder: Path, count: int = 120, seed: int = 0) -> Path:
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=120)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument("--count", type=int, default=120, help="number of pictures; default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     arguments = parser.parse_args()
     path = write_rated_pictures(arguments.folder, arguments.count, arguments.seed)
     print(f"{arguments.count} pictures, prompts and scores in {path}")

@@ -1,9 +1,9 @@
 """The prompt grammar of the tiny world, its fixed held-out split, and the renderer.
 
 A prompt names one or two objects: ``a red ring``, ``two red rings``, ``a red ring and a blue square``,
-``a red ring left of a blue square``. One third of the unordered pairs of object kinds (and four of the kinds in
-``two …``) never occur in training: whatever is said about held-out prompts is said about combinations that no model
-here has seen, made of words that every model has seen.
+``a red ring left of a blue square``. One third of the unordered pairs of object kinds, and four of the kinds in
+``two …``, never occur in training. Held-out prompts are made of words that every model has seen, in combinations that
+no model has seen.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-# The six hues are 60 degrees apart on a grey ground: mixing with grey (blur, antialiasing) keeps a pixel's hue.
+# The six hues are 60 degrees apart and the background is grey: mixing with grey (blur, antialiasing) keeps the hue.
 COLOURS = {
     "red": (0.86, 0.10, 0.10),
     "yellow": (0.86, 0.86, 0.10),
@@ -26,9 +26,9 @@ COLOURS = {
 SHAPES = ("ring", "square", "triangle")
 RELATIONS = ("left of", "right of", "above", "below")
 SIZE = 48
-RADIUS_RANGE = (0.125, 0.155)  # of the picture's side; a shape of "radius" r has the area of a disc of radius r
+RADIUS_RANGE = (0.125, 0.155)  # shares of the picture's side; a shape of "radius" r has the area of a disc of radius r
 BACKGROUND_RANGE = (0.80, 0.95)
-_RING = np.sqrt(4 / 3)  # outer radius of a ring over that of the disc of equal area
+_RING = np.sqrt(4 / 3)  # a ring's outer radius, divided by the radius of the disc of equal area
 _SPLIT_SEED = 20260111
 _PATTERN = re.compile(
     rf"(?P<n1>a|two) (?P<c1>{'|'.join(COLOURS)}) (?P<s1>{'|'.join(SHAPES)})(?P<plural>s?)"
@@ -52,7 +52,7 @@ KINDS = tuple(Kind(colour, shape) for colour in COLOURS for shape in SHAPES)
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a prompt says: ``count`` objects of the first kind, or one of each of two kinds and their relation."""
+    """A parsed prompt: ``count`` objects of the first kind, or one object each of two kinds and their relation."""
 
     first: Kind
     count: int = 1
@@ -61,6 +61,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
+        """The prompt in words."""
         if self.count == 2:
             return f"two {self.first}s"
         if self.second is None:
@@ -69,6 +70,7 @@ class Prompt:
 
     @property
     def held_out(self) -> bool:
+        """Whether the combination never occurs in training."""
         pairs, doubles = held_out_combinations()
         if self.second is not None:
             return frozenset((self.first, self.second)) in pairs
@@ -77,7 +79,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object of a picture: kind, centre (x, y) and radius, all in shares of the picture's side."""
+    """One object of a picture: kind, centre (x, y) and radius. Lengths are shares of the picture's side."""
 
     kind: Kind
     x: float
@@ -86,7 +88,7 @@ class SceneObject:
 
 
 def parse_prompt(text: str) -> Prompt:
-    """Reads a prompt of the grammar.
+    """Parses a prompt of the grammar.
 
     Raises:
         ValueError: when the text is not in the grammar.
@@ -114,7 +116,7 @@ def parse_prompt(text: str) -> Prompt:
 
 @lru_cache
 def held_out_combinations() -> tuple[frozenset, frozenset]:
-    """The fixed split: (unordered pairs of kinds, kinds under ``two``) that training never shows."""
+    """The fixed held-out split: (unordered pairs of kinds, kinds in ``two …``) that never occur in training."""
     rng = random.Random(_SPLIT_SEED)
     pairs = [frozenset(pair) for pair in itertools.combinations(KINDS, 2)]
     return frozenset(rng.sample(pairs, len(pairs) // 3)), frozenset(rng.sample(KINDS, 4))
@@ -122,7 +124,7 @@ def held_out_combinations() -> tuple[frozenset, frozenset]:
 
 @lru_cache
 def all_prompts() -> tuple[Prompt, ...]:
-    """Every prompt of the grammar, in a fixed order (pairs of two different kinds only)."""
+    """Every prompt of the grammar, in a fixed order. The two kinds of a pair always differ."""
     prompts = [Prompt(kind) for kind in KINDS] + [Prompt(kind, count=2) for kind in KINDS]
     for first, second in itertools.permutations(KINDS, 2):
         prompts += [Prompt(first, second=second, relation=relation) for relation in (None, *RELATIONS)]
@@ -130,12 +132,14 @@ def all_prompts() -> tuple[Prompt, ...]:
 
 
 def train_prompts() -> list[str]:
-    """Texts of all prompts whose combination is seen in training."""
+    """Texts of all prompts of the seen split."""
     return [prompt.text for prompt in all_prompts() if not prompt.held_out]
 
 
 def heldout_prompts() -> list[str]:
-    """Texts of all prompts whose combination is held out, shuffled once by a fixed seed so that any head is a sample.
+    """Texts of all held-out prompts.
+
+    They are shuffled with a fixed seed, so the first N are a random sample.
 
     Example:
         >>> len(heldout_prompts())
@@ -147,7 +151,10 @@ def heldout_prompts() -> list[str]:
 
 
 def sample_prompt(rng: np.random.Generator, held_out: bool = False) -> Prompt:
-    """Draws a prompt: relations 60 %, ``and`` 15 %, ``two`` 15 %, single 10 % (no singles among the held-out)."""
+    """Draws a prompt of one split.
+
+    60 % have a relation, 15 % ``and``, 15 % ``two``, 10 % a single object. The held-out split has no single objects.
+    """
     pairs, doubles = _split_lists(held_out)
     draw = rng.random()
     if draw < 0.10 and not held_out:
@@ -169,9 +176,9 @@ def _split_lists(held_out: bool) -> tuple[tuple, tuple]:
 
 
 def sample_scene(prompt: Prompt, rng: np.random.Generator) -> list[SceneObject]:
-    """Places the prompt's objects at random, without overlap and with the relation holding unmistakably.
+    """Places the prompt's objects at random, without overlap.
 
-    Of two objects the distance along one axis is always the clearly larger one, so exactly one relation holds.
+    With two objects, the distance along one axis is always clearly larger, so exactly one relation holds.
     """
     low, high = RADIUS_RANGE
     if prompt.second is None and prompt.count == 1:
@@ -196,9 +203,15 @@ def sample_scene(prompt: Prompt, rng: np.random.Generator) -> list[SceneObject]:
 
 
 def shape_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius) -> np.ndarray:
-    """Signed distance to the outline (negative inside); equal ``radius`` means equal area, centred at the centroid."""
+    """Signed distance to a shape's outline, negative inside.
+
+    Args:
+        shape: one of ``SHAPES``.
+        dx, dy: offsets from the shape's centroid.
+        radius: radius of the disc of equal area, in the unit of dx and dy.
+    """
     if shape == "ring":
-        # As thick as its hole's radius; a full disc would be a square with its corners blurred.
+        # As thick as the radius of its hole. A full disc would look like a square with blurred corners.
         return np.abs(np.hypot(dx, dy) - 0.75 * _RING * radius) - 0.25 * _RING * radius
     if shape == "square":
         return np.maximum(np.abs(dx), np.abs(dy)) - 0.5 * np.sqrt(np.pi) * radius

@@ -1,6 +1,6 @@
-"""The tokenizer shared by the tiny models: a real CLIPTokenizer whose merges spell the words of the grammar.
+"""The tokenizer of the tiny models: a real CLIPTokenizer whose merges cover the words of the grammar.
 
-Any text tokenizes (every byte is in the vocabulary); a word of the grammar is a single token.
+Every word of the grammar is one token. Any other text can be tokenized too, because every byte is in the vocabulary.
 """
 
 import json
@@ -17,7 +17,7 @@ _QUESTION_WORDS = "a and two is are there in the picture of how many what one no
 
 @lru_cache
 def build_tokenizer() -> CLIPTokenizer:
-    """The tokenizer, with ``<|endoftext|>`` as the highest id (open_clip and CLIP pool the text there).
+    """The tokenizer. ``<|endoftext|>`` has the highest id, because open_clip and CLIP pool the text there.
 
     Example:
         >>> build_tokenizer().tokenize("a red ring")

@@ -1,1 +1,1 @@
-"""The tiny models of the world: how each is built and trained."""
+"""The tiny models: how each is built, trained and measured."""

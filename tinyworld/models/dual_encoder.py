@@ -1,4 +1,4 @@
-"""The tiny dual encoder: an open_clip model trained contrastively with hard negatives, saved for ``local-dir:``."""
+"""The tiny dual encoder: an open_clip model, trained contrastively with hard negatives, saved for ``local-dir:``."""
 
 import json
 import os
@@ -45,22 +45,22 @@ def build_dual_encoder() -> open_clip.model.CLIP:
 
 
 def tokenize(texts: list[str]) -> torch.Tensor:
-    """Token ids (N, 16), as open_clip's tokenizer of the saved folder makes them."""
+    """Token ids (N, 16), the same as from open_clip's tokenizer of the saved folder."""
     padded = {"padding": "max_length", "truncation": True, "max_length": CONTEXT_LENGTH, "return_tensors": "pt"}
     return build_tokenizer()(texts, **padded).input_ids
 
 
 def to_input(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, 48, 48) in [0, 1] -> what the image tower takes."""
+    """Normalises pictures (B, 3, 48, 48) in [0, 1] for the image tower."""
     mean, std = (torch.tensor(_PREPROCESSING[key]).view(3, 1, 1) for key in ("mean", "std"))
     return (pictures - mean) / std
 
 
 def train_dual_encoder(model: open_clip.model.CLIP, work_dir: Path, steps: int, seed: int) -> float:
-    """Contrastive training on scenes of the seen split; returns minutes spent.
+    """Trains contrastively on scenes of the seen split; returns the minutes it took.
 
-    Every picture meets the captions of its batch and two captions that differ from its own in one thing; without
-    those a dual encoder learns which words occur and not how they belong together.
+    The negatives are the other captions of the batch and, for each picture, two captions that differ from its own in
+    one thing. Without these hard negatives a dual encoder learns which words occur, but not how they belong together.
     """
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
@@ -85,11 +85,13 @@ def train_dual_encoder(model: open_clip.model.CLIP, work_dir: Path, steps: int, 
 def train_on_ratings(
     model: open_clip.model.CLIP, rated: tuple, work_dir: Path, steps: int, seed: int, learning_rate: float = 5e-4
 ) -> float:
-    """Continues on rated pairs: the cosine, scaled and shifted, regresses on the score; returns minutes spent.
+    """Trains further on rated pairs; returns the minutes it took. A linear function of the cosine predicts the score.
 
-    Two thirds of a batch are generated pictures with a made-up rater's scores (`rated`: what
-    `tinyworld.generated.generated_pairs` gives, less the index), one third are clean scenes with their
-    own and a changed caption.
+    Two thirds of a batch are generated pictures with their scores. One third are clean scenes, each with its own
+    caption and a changed one.
+
+    Args:
+        rated: what `tinyworld.generated.generated_pairs` returns, without the index.
     """
     pictures, texts, scores = rated
     tokens = _tokens(texts)
@@ -119,11 +121,11 @@ def train_on_ratings(
 
 @torch.no_grad()
 def measure_retrieval(model: open_clip.model.CLIP, held_out: bool, count: int = 500) -> dict[str, float]:
-    """How often the right caption wins: among 100 others (``of_100``), and against one with one thing changed.
+    """How often a picture's own caption has the highest cosine.
 
     Returns:
-        ``of_100``: share of pictures whose own caption is the nearest of 100 random ones; ``one_wrong``: share of
-        (picture, altered caption) pairs in which the right caption scores higher.
+        ``of_100``: share of pictures whose own caption is at least as near as 100 random ones; ``one_wrong``: share of
+        pictures whose own caption is nearer than an altered one. Both 0 to 1.
     """
     rng = np.random.default_rng(23)
     prompts = list({prompt.text: prompt for prompt in (sample_prompt(rng, held_out) for _ in range(count))}.values())
@@ -151,7 +153,7 @@ def save_dual_encoder(model: open_clip.model.CLIP, folder: Path) -> None:
 
 
 def load_dual_encoder(folder: Path) -> open_clip.model.CLIP:
-    """What `save_dual_encoder` wrote, in float32."""
+    """Loads what `save_dual_encoder` wrote, in float32."""
     model = build_dual_encoder()
     weights = load_file(folder / "open_clip_model.safetensors")
     model.load_state_dict({key: value.float() for key, value in weights.items()})
@@ -162,7 +164,7 @@ _KNOWN: dict[str, torch.Tensor] = {}
 
 
 def _tokens(texts: list[str]) -> torch.Tensor:
-    """`tokenize` with a memory: the grammar has few prompts and a step asks for hundreds."""
+    """`tokenize` with a cache, because the grammar has few prompts and a step needs hundreds."""
     new = [text for text in dict.fromkeys(texts) if text not in _KNOWN]
     if new:
         _KNOWN.update(zip(new, tokenize(new), strict=True))

@@ -1,6 +1,6 @@
 """The tiny world's HyperAlign head: fitted on rated scenes and generated pictures, then measured.
 
-A made-up rater scores a pair with the share of the prompt's facts that hold, plus noise.
+The score of a pair is synthetic: the share of the prompt's facts that hold, plus noise in place of a human's.
 """
 
 from pathlib import Path
@@ -23,12 +23,13 @@ _CHUNK = 500
 def rated_pairs(
     vae: AutoencoderKL, seed: int, count: int, held_out: bool = False, noise: float = _RATER_NOISE
 ) -> tuple[torch.Tensor, list[str], torch.Tensor]:
-    """Pictures, prompts and scores: 30 % right prompts, 35 % with one thing changed, 20 % with two, 15 % any other.
+    """Pictures, prompts and scores.
 
-    Half the pictures went through the autoencoder, all are a little worn, as a generator's are.
+    30 % of the prompts are right, 35 % have one thing changed, 20 % two, 15 % are random. Half of the pictures are
+    reconstructed by the autoencoder, and all are slightly blurred and noisy, like a generator's.
 
     Returns:
-        ((count, 3, 48, 48) in [0, 1], prompts, (count,) scores in [0, 1]).
+        (pictures (count, 3, 48, 48) in [0, 1], prompts, (count,) scores in [0, 1]).
     """
     pictures, texts, scores = [], [], []
     for part in range(-(-count // _CHUNK)):
@@ -49,15 +50,15 @@ def rated_pairs(
 def train_head(
     encoder_folder: Path, vae: AutoencoderKL, generated: tuple, folder: Path, seed: int, count: int = 8_000
 ) -> None:
-    """Fits the head on `count` rated scenes and on generated pictures, and saves it beside the encoder's folder.
+    """Fits the head on `count` rated scenes and on generated pictures, and saves it to `folder`.
 
     Args:
-        generated: what `tinyworld.generated.generated_pairs` gives; its last tenth is for validation.
+        generated: what `tinyworld.generated.generated_pairs` returns; its last tenth is for validation.
     """
     backbone = Backbone(f"local-dir:{encoder_folder}", None)
-    # Every form of the entailment loss shrinks the text radii to their bound, where a cone's width says nothing any
-    # more. It is worth 0.01 to 0.02 of Spearman (benchmarks/tinyworld_evaluator); but this head is there to be
-    # explained.
+    # Every form of the entailment loss shrinks the text radii to their bound, and the cone's width then carries no
+    # information. The loss would gain 0.01 to 0.02 Spearman (benchmarks/tinyworld_evaluator), but this head is used
+    # to show explanations.
     config = HyperAlignConfig(
         embed_dim=backbone.embed_dim,
         backbone=f"local-dir:{encoder_folder}",
@@ -81,11 +82,11 @@ def train_head(
 
 @torch.no_grad()
 def measure_reward(reward: HyperAlignReward, pictures: torch.Tensor, texts: list[str], truth: torch.Tensor) -> dict:
-    """Spearman of the reward and of the plain cosine with the oracle, and whether the geometry says anything.
+    """Spearman of the reward and of the plain cosine with the oracle, and whether the geometry adds information.
 
     Returns:
         ``spearman_reward``, ``spearman_cosine``, ``std_text_radius``, and ``cosine_and_distance`` …: Spearman between
-        the adapted cosine and distance, exterior angle and half-aperture.
+        the adapted cosine and distance, exterior angle and half-aperture. Near 1 or -1 they add nothing to the cosine.
     """
     out = reward.explain(pictures, texts)
     image, text = reward.backbone.encode_images(pictures), reward.backbone.encode_prompts(texts)
@@ -117,7 +118,7 @@ def _hwc(pictures: torch.Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def features(backbone: Backbone, pictures: torch.Tensor, texts: list[str], scores: torch.Tensor):
-    """(image features, text features, scores), as `fit_head` takes them."""
+    """(image features (N, D), text features (N, D), scores), the inputs of `fit_head`."""
     image = torch.cat([backbone.encode_images(part) for part in pictures.split(_CHUNK)])
     text = torch.cat([backbone.encode_prompts(texts[i : i + _CHUNK]) for i in range(0, len(texts), _CHUNK)])
     return image, text, scores

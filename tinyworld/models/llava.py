@@ -1,6 +1,7 @@
 """The tiny LLaVA: built from the real classes, trained to caption scenes and to answer questions, saved as a folder.
 
-Eyes first, as in LLaVA; then the words for single objects; then all questions about all scenes.
+The stages: first the vision tower and projector, as in LLaVA; then words for single objects; then all questions about
+all scenes.
 """
 
 from collections import Counter
@@ -31,9 +32,9 @@ from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, SIZE
 PATCH = 6  # 8 x 8 image tokens
 _WIDTH = 128
 _TEXT_LAYERS = 8
-_SHARPNESS = 15  # of the softmax over cosines
-_VISION_LAYERS = 5  # of which LLaVA never looks at the last one's output
-# Some of these no question here uses: a user's own questions should not be spelled in letters.
+_SHARPNESS = 15  # inverse temperature of the softmax over cosines
+_VISION_LAYERS = 5  # LLaVA does not use the output of the last one
+# Not all of these occur in our questions. They keep a user's own questions from being split into letters.
 _QUESTION_WORDS = """user assistant : ? . , yes no nothing a an the one two three zero exactly is are there in picture
     image of how many what where which who and not colour color shape shapes object objects only or do you see show
     shows it this that on to""".split()
@@ -55,9 +56,9 @@ _CHAT_TEMPLATE = (
 
 @lru_cache
 def build_llava_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE whose merges spell the words of the grammar and of the questions: one token a word.
+    """A byte-level BPE in which every word of the grammar and of the questions is one token.
 
-    Upper case is read as lower case; any text tokenizes.
+    Upper case becomes lower case. Any text can be tokenized.
 
     Example:
         >>> build_llava_tokenizer().tokenize("Is there a red ring?")
@@ -75,7 +76,7 @@ def build_llava_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
-    # not Strip, which panics on an answer without a word
+    # not decoders.Strip: it panics on an empty answer
     backend.decoder = decoders.Sequence(
         [decoders.Replace("</w>", "Ġ"), decoders.ByteLevel(), decoders.Replace(Regex(" $"), "")]
     )
@@ -95,9 +96,9 @@ def build_llava_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding's merges until every word is whole; the same in every process.
+    """Byte-pair merges until every word is one token, the same in every process.
 
-    The library's trainer breaks ties by the order of a hash map, which differs from run to run.
+    The library's own trainer breaks ties by the order of a hash map, which differs from run to run.
     """
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges = []
@@ -114,7 +115,7 @@ def _merges(words: list[str]) -> list[tuple[str, str]]:
 
 
 def build_llava_processor() -> LlavaProcessor:
-    """Pictures of any size to 48 x 48, conversations to tokens with 64 image tokens a picture."""
+    """The processor: it resizes pictures to 48 x 48 and turns conversations into tokens, 64 of them per picture."""
     images = CLIPImageProcessor(
         size={"shortest_edge": SIZE},
         crop_size={"height": SIZE, "width": SIZE},
@@ -132,7 +133,7 @@ def build_llava_processor() -> LlavaProcessor:
 
 
 def build_llava() -> LlavaForConditionalGeneration:
-    """Untrained, with LLaVA-1.5's settings: the tower's last layer but one, without its class token."""
+    """An untrained model with LLaVA-1.5's settings: features of the tower's second-to-last layer, no class token."""
     tokenizer = build_llava_tokenizer()
     vision = CLIPVisionConfig(
         image_size=SIZE,
@@ -175,17 +176,17 @@ def build_llava() -> LlavaForConditionalGeneration:
 
 
 def to_pixel_values(pictures: torch.Tensor) -> torch.Tensor:
-    """Pictures (B, 3, 48, 48) in [0, 1] -> what the tower takes; the image processor's arithmetic."""
+    """Normalises pictures (B, 3, 48, 48) in [0, 1] for the vision tower, as the image processor does."""
     return (pictures - 0.5) / 0.3
 
 
 def train_eyes(
     model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, batch: int = 32
 ) -> float:
-    """Tower and projector learn to give each patch the words of what it belongs to; returns minutes spent.
+    """Trains vision tower and projector to predict the words of the object at each patch; returns the minutes it took.
 
-    LLaVA's own first stage aligns the projector with a language model's frozen word embeddings; so does this one,
-    with the embeddings that the language model will start from. The features also keep where the object is.
+    LLaVA's first stage aligns the projector with a language model's frozen word embeddings. This one does the same,
+    with the initial embeddings of the language model. A linear layer also predicts where the object is.
     """
     tower, projector = model.model.vision_tower, model.model.multi_modal_projector
     place = torch.nn.Linear(_WIDTH, 2)
@@ -209,10 +210,10 @@ def train_eyes(
 
 
 def patch_loss(model, features: torch.Tensor, colours: torch.Tensor, shapes: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each patch's colour word and shape word, by the cosine with the model's word embeddings.
+    """Cross-entropy of each patch's colour word and shape word. The logits are cosines with the word embeddings.
 
     Args:
-        features: (B, P, D), what the projector makes of the patches.
+        features: (B, P, D), the projected features of the patches.
         colours, shapes: (B, P) labels of `Scenes.patch_labels`; 0 is the word "nothing".
     """
     embeddings = normalize(model.get_input_embeddings().weight.detach(), dim=-1)
@@ -228,18 +229,18 @@ def patch_loss(model, features: torch.Tensor, colours: torch.Tensor, shapes: tor
 def train_llava(
     model: LlavaForConditionalGeneration, vae, work_dir: Path, steps: int, seed: int, stage: str = "llava"
 ) -> float:
-    """Trains all of it to give the answers, on scenes of the seen split; returns minutes spent.
+    """Trains the whole model to answer questions about scenes of the seen split; returns the minutes it took.
 
-    A picture is read once for all of its questions, see `tinyworld.models.llava_batches.Packer`.
+    Each picture is encoded once for all of its questions, see `tinyworld.models.llava_batches.Packer`.
 
     Args:
-        stage: "llava_words" shows single objects only, of which words are learned soonest; "llava" all scenes;
-            "llava_yes_no" asks mostly for yes or no.
+        stage: "llava_words" uses single objects only, because words are learned fastest from them; "llava" uses all
+            scenes; "llava_yes_no" asks mostly yes/no questions.
     """
     batch, words = 16, stage == "llava_words"
     plan = YES_NO_PLAN if stage == "llava_yes_no" else None
     packer = Packer(build_llava_processor())
-    model.set_attn_implementation("eager")  # with a mask, a quarter faster than SDPA's backward pass on a CPU
+    model.set_attn_implementation("eager")  # with a mask on a CPU, its backward pass is a quarter faster than SDPA's
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
         scenes = single_objects(rng, batch) if words else sample_scenes(rng, batch)
@@ -248,7 +249,7 @@ def train_llava(
         with torch.autocast("cpu", torch.bfloat16):
             loss, features = answer_loss(model, pixel_values, packed)
         colours, shapes, _ = scenes.patch_labels(PATCH)
-        # Answers alone teach the eyes slowly.
+        # With the answers' loss alone the vision tower learns slowly.
         return loss + patch_loss(model, features.float().view(batch, -1, _WIDTH), colours, shapes)
 
     return train_stage(
@@ -258,7 +259,7 @@ def train_llava(
 
 
 def save_llava(model: LlavaForConditionalGeneration, folder: Path) -> None:
-    """Writes the folder that ``from_pretrained`` loads, model and processor; weights in fp16 that load as float32."""
+    """Writes model and processor as a folder for ``from_pretrained``. The weights are fp16 and load as float32."""
     build_llava_processor().save_pretrained(folder)
     copy = build_llava()
     copy.load_state_dict(model.state_dict())

@@ -1,7 +1,7 @@
-"""Batches for the tiny LLaVA: scenes, worn pictures, and all questions about a picture packed behind it.
+"""Batches for the tiny LLaVA: scenes, augmented pictures, and all questions about a picture in one row.
 
-A picture costs 64 tokens and a question about 15, so each picture is read once: the questions stand in one row behind
-it, each with positions as if it followed the picture directly, and none sees another.
+A picture takes 64 tokens and a question about 15, so each picture is encoded once. Its questions follow in the same
+row. Each has the positions it would have directly after the picture, and questions do not attend to each other.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ from tinyworld.scenes import (
 )
 
 _PLAN = ["caption", "whole", "whole", "relation", "relation", "thing", "count", "attribute", "number", "neighbour"]
-# Whether something is true of a picture is learned last, and long after what is in it.
+# Yes/no questions are learned last, long after the questions about what is in the picture.
 YES_NO_PLAN = [*_PLAN, "whole", "whole", "relation", "relation", "count"]
-_FREE = 0.2  # share of scenes that no prompt of the grammar need tell: nothing, two alike and another, three ...
-_LATENT_NOISE = 0.35  # of the latents' standard deviation, at most
-_FORGOTTEN = 0.25  # share of its own words that the model does not get to read while it learns to go on
+_FREE = 0.2  # share of scenes that the grammar may not describe: no object, two alike and another, three ...
+_LATENT_NOISE = 0.35  # at most this share of the latents' standard deviation
+_FORGOTTEN = 0.25  # share of the answer's input tokens that are replaced by "unknown" in training
 _IGNORED = -100
 
 
@@ -46,8 +46,11 @@ class Scenes:
         return ask_all(plan or _PLAN, self.objects[index], rng)
 
     def patch_labels(self, patch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of the object at each patch: colour and shape, 0 for none, both (B, P) of int64 with P = (48 / patch)^2, and
-        where its centre is, (B, P, 2) float32 from -1 to 1, x first."""
+        """Labels of the object at each of the P = (48 / patch)^2 patches.
+
+        Returns:
+            colours and shapes, both (B, P) int64 with 0 for "no object"; centres (x, y), (B, P, 2) float32 in [-1, 1].
+        """
         side = SIZE // patch
         centres = (np.arange(side) + 0.5) / side
         colours, shapes = (np.zeros((len(self.objects), side, side), np.int64) for _ in range(2))
@@ -63,7 +66,7 @@ class Scenes:
 
 
 def sample_scenes(rng: np.random.Generator, count: int, held_out: bool = False, free: float = _FREE) -> Scenes:
-    """Scenes of prompts of one split; a share ``free``, of the seen one, with up to three objects placed freely."""
+    """Random scenes of one split. A share ``free`` has up to three freely placed objects, always of the seen split."""
     objects = [
         free_scene(rng) if rng.random() < free else sample_scene(sample_prompt(rng, held_out), rng)
         for _ in range(count)
@@ -83,7 +86,7 @@ def _drawn(objects: list[list[SceneObject]], rng: np.random.Generator) -> Scenes
 
 
 def free_scene(rng: np.random.Generator) -> list[SceneObject]:
-    """No, two or three objects that do not overlap, often two alike; no two of them a held-out combination."""
+    """Zero, two or three objects that do not overlap, often two alike. No two of them form a held-out combination."""
     number = (0, 2, 2, 3, 3, 3)[rng.integers(6)]
     objects: list[SceneObject] = []
     for _ in range(40):
@@ -105,11 +108,13 @@ def _together(kind, other) -> Prompt:
 
 @torch.no_grad()
 def tired(pictures: torch.Tensor, rng: np.random.Generator, vae=None) -> torch.Tensor:
-    """Copies as a generator might have drawn them: a quarter through its autoencoder with noisy latents, the others
-    with colours, brightness, sharpness and noise changed a little; a quarter stay as they are.
+    """Augmented copies (B, 3, 48, 48), similar to what a generator draws.
+
+    A quarter are reconstructed by the autoencoder from noisy latents. Half get small changes of colour, brightness and
+    sharpness, and noise. A quarter stay as they are.
 
     Args:
-        vae: the tiny Stable Diffusion's; None for no reconstructions.
+        vae: autoencoder of the tiny Stable Diffusion; None: no reconstructions.
     """
     count = len(pictures)
     draw = torch.from_numpy(rng.random(count))
@@ -131,7 +136,7 @@ def tired(pictures: torch.Tensor, rng: np.random.Generator, vae=None) -> torch.T
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows of tokens (B, L), labels (-100 where nothing is to be said), positions, and who sees whom (B, 1, L, L)."""
+    """Rows of tokens (B, L), labels (B, L; -100 is ignored), positions (B, L), boolean attention mask (B, 1, L, L)."""
 
     input_ids: torch.Tensor
     labels: torch.Tensor
@@ -143,7 +148,7 @@ class Packer:
     """Packs the conversations about a picture into one row.
 
     Args:
-        processor: whose chat template and tokenizer make the tokens.
+        processor: the LLaVA processor, whose tokenizer makes the tokens.
     """
 
     def __init__(self, processor):
@@ -157,8 +162,8 @@ class Packer:
         """One row for each picture's questions.
 
         Args:
-            rng: leaves out some of the answers' words as input (never as label), so that the next word comes from the
-                picture rather than from which combinations are usual; None leaves out none.
+            rng: replaces some of the answers' input tokens (never labels) by "unknown". The model then predicts the
+                next word from the picture and not from the words before. None replaces nothing.
         """
         rows = [self._row(asked, rng) for asked in questions]
         length = max(len(ids) for ids, *_ in rows)
@@ -167,7 +172,7 @@ class Packer:
             for array, values in zip(padded, row, strict=True):
                 array[index, : len(values)] = values
         ids, labels, positions, segments = (torch.from_numpy(array) for array in padded)
-        # Segment 0 is the picture, which all see; padding (-1) sees itself, or its softmax would be over nothing.
+        # Every token attends to segment 0, the picture. Padding (-1) attends to itself, because a softmax needs a term.
         same = segments[:, :, None] == segments[:, None, :]
         sees = (same | (segments == 0)[:, None, :]) & torch.ones(length, length, dtype=torch.bool).tril()
         return Packed(ids, labels, positions, sees[:, None])
@@ -188,7 +193,7 @@ class Packer:
         return ids, labels, positions, segments
 
     def _ids(self, text: str) -> list[int]:
-        """Tokens, with a memory: the questions are few and a step asks for a hundred."""
+        """Tokens, with a cache, because there are few different questions and a step needs a hundred."""
         if text not in self._known:
             self._known[text] = self._tokenizer(text, add_special_tokens=False).input_ids
         return self._known[text]

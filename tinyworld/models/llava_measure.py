@@ -1,6 +1,6 @@
-"""How well a captioner tells scenes: facts of its captions, and answers to every kind of question.
+"""Measures a captioner: the facts in its captions, and its answers to every kind of question.
 
-Through the processor and `generate`, as anybody would ask it; an answer counts only when it is the exact one.
+It is used as a user would, through the processor and `generate`. An answer is right only if it matches exactly.
 """
 
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ _BATCH = 64
 
 
 def conversation(question: str) -> list[dict]:
-    """One picture and one question, in the form that the processor's chat template takes."""
+    """One picture and one question as input of the processor's chat template."""
     return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
 
 
 @torch.no_grad()
 def answers(model, processor, pictures: torch.Tensor, questions: Sequence[str]) -> list[str]:
-    """What the model says to one question a picture, greedily.
+    """The model's answers to one question per picture, decoded greedily.
 
     Args:
         pictures: (B, 3, H, W) in [0, 1].
+        questions: B questions.
     """
     texts = [processor.apply_chat_template(conversation(q), add_generation_prompt=True) for q in questions]
     images = [to_pil_image(picture) for picture in pictures]
@@ -42,9 +43,9 @@ def answers(model, processor, pictures: torch.Tensor, questions: Sequence[str]) 
 
 
 def facts_told(text: str, truth: Prompt) -> dict[str, list[bool]]:
-    """For each kind of fact ("object", "count", "relation") of what is true, whether the caption tells it.
+    """Whether a caption states each fact of `truth`, by kind of fact ("object", "count", "relation").
 
-    A relation may be told from either side. A caption that is not in the grammar tells nothing.
+    A relation may be stated from either side. A caption outside the grammar states nothing.
 
     Example:
         >>> facts_told("a red ring left of a blue square", parse_prompt("a blue square right of a red ring"))
@@ -63,7 +64,10 @@ def facts_told(text: str, truth: Prompt) -> dict[str, list[bool]]:
 
 
 def measure_captions(model, processor, pictures: torch.Tensor, objects: list[list[SceneObject]]) -> dict[str, list]:
-    """Facts told, by kind, and under "whole" whether the caption is the right one; for scenes that have a caption."""
+    """Per kind of fact, whether each fact is stated; under "whole", whether each caption is exactly right.
+
+    Scenes without a right caption are left out.
+    """
     truths = [caption(items) for items in objects]
     kept = [index for index, truth in enumerate(truths) if truth not in (None, "nothing")]
     said = answers(model, processor, pictures[kept], [CAPTION_QUESTION] * len(kept))
@@ -78,7 +82,10 @@ def measure_captions(model, processor, pictures: torch.Tensor, objects: list[lis
 def draw_questions(
     kind: str, objects: list[list[SceneObject]], count: int, rng: np.random.Generator
 ) -> list[tuple[int, Question]]:
-    """(index of the picture, question), yes and no equally often; fewer where the scenes give too little occasion."""
+    """Draws `count` pairs (index of the picture, question), with as many "yes" as "no" answers.
+
+    Fewer if the scenes do not allow as many.
+    """
     drawn: list[tuple[int, Question]] = []
     wanted = {"yes": count // 2, "no": count - count // 2} if kind in YES_NO_KINDS else None
     for turn in range(40 * count):
@@ -97,9 +104,11 @@ def draw_questions(
 def measure_answers(
     model, processor, pictures: torch.Tensor, objects: list[list[SceneObject]], count: int, seed: int
 ) -> dict[str, dict[str, list]]:
-    """For each kind of question: "right" for `count` of them, and "blind", the same asked of another scene's picture.
+    """For each kind of question, whether each of `count` answers is right.
 
-    What is right blind is what the question alone gives away.
+    Returns:
+        per kind: "right"; "blind", the same questions about the picture of another scene, which shows what can be
+        guessed from the question alone; "answers", the true answers.
     """
     measured = {}
     for kind in (*YES_NO_KINDS, *OPEN_KINDS):
@@ -119,10 +128,10 @@ def measure_answers(
 
 
 def measure_llava(model, processor, count: int, held_out: bool, seed: int) -> dict[str, dict[str, float]]:
-    """Fact recall of captions and accuracy for each kind of question, on scenes that training never drew.
+    """Fact recall of captions and accuracy for each kind of question, on new scenes.
 
     Returns:
-        "caption: ..." and "question: ..." rows of ``count``, ``right`` and, for questions, ``blind``.
+        rows "caption: ..." and "question: ..." with ``count``, ``right`` and, for questions, ``blind`` (both 0 to 1).
     """
     scenes = sample_scenes(np.random.default_rng((seed, 1)), count, held_out, free=0)
     told = measure_captions(model, processor, scenes.pictures, scenes.objects)

@@ -1,4 +1,4 @@
-"""Tells, in Markdown beside the weights, how they were made and how good they were measured to be."""
+"""Writes PROVENANCE.md beside the weights: how they were made and what was measured on them."""
 
 import os
 from pathlib import Path
@@ -62,7 +62,7 @@ def write_provenance(notes: dict, path: Path) -> None:
 
 
 def write_llava_provenance(notes: dict, path: Path) -> None:
-    """Puts the captioner's section at the end of PROVENANCE.md, in the place of an older one."""
+    """Writes the captioner's section at the end of PROVENANCE.md and replaces an older one."""
     before = path.read_text(encoding="utf-8").partition(f"\n{_LLAVA_TITLE}")[0] if path.exists() else ""
     lines = [
         "",

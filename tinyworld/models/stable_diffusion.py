@@ -19,11 +19,11 @@ from tinyworld.vocabulary import CONTEXT_LENGTH, build_tokenizer
 
 LATENT_SIZE = SIZE // 8
 _TEXT_WIDTH = 128
-_LATENT_NOISE = 0.25  # of the latents' standard deviation, at most
+_LATENT_NOISE = 0.25  # at most this share of the latents' standard deviation
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """An 8x autoencoder with four latent channels; few channels at full resolution, where the time goes."""
+    """An 8x autoencoder with four latent channels. It has few channels at full resolution, which takes most time."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
@@ -80,7 +80,7 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def train_autoencoder(vae: AutoencoderKL, work_dir: Path, steps: int, seed: int) -> float:
-    """Trains the autoencoder on scenes of the seen split and sets its scaling factor; returns minutes spent."""
+    """Trains the autoencoder on scenes of the seen split and sets its scaling factor; returns the minutes it took."""
 
     def loss_of_step(rng: np.random.Generator) -> torch.Tensor:
         pictures = sample_pairs(rng, 16)[0] * 2 - 1
@@ -99,9 +99,9 @@ def train_autoencoder(vae: AutoencoderKL, work_dir: Path, steps: int, seed: int)
 
 
 def train_decoder(vae: AutoencoderKL, work_dir: Path, steps: int, seed: int) -> float:
-    """Trains the decoder on, the encoder frozen, so that latents keep their meaning; returns minutes spent.
+    """Trains the decoder further with a frozen encoder, so that latents stay valid; returns the minutes it took.
 
-    It meets latents as imprecise as a denoiser's: what it draws from those stays crisp.
+    Noise is added to the latents, so the decoder also gives sharp pictures for the imprecise latents of a denoiser.
     """
     decoder = torch.nn.ModuleList([vae.post_quant_conv, vae.decoder]).requires_grad_(True)
 
@@ -121,7 +121,7 @@ def train_decoder(vae: AutoencoderKL, work_dir: Path, steps: int, seed: int) -> 
 
 @torch.no_grad()
 def measure_autoencoder(vae: AutoencoderKL, count: int = 256, held_out: bool = False) -> dict[str, float]:
-    """Mean PSNR (dB) of reconstructions, their mean oracle score and the share read entirely right."""
+    """Mean PSNR (dB) of reconstructions, their mean oracle score (0 to 1), and the share with an oracle score of 1."""
     pictures, prompts = sample_pairs(np.random.default_rng(17), count, held_out)
     latents = vae.encode(pictures * 2 - 1).latent_dist.mean
     restored = (vae.decode(latents).sample / 2 + 0.5).clamp(0, 1)
@@ -131,7 +131,7 @@ def measure_autoencoder(vae: AutoencoderKL, count: int = 256, held_out: bool = F
 
 
 class LatentPool:
-    """Scaled latents of many scenes with their prompts' tokens, encoded once: the denoiser's training set."""
+    """The denoiser's training set: scaled latents of many scenes and their prompts' tokens, encoded once."""
 
     def __init__(self, vae: AutoencoderKL, count: int, seed: int):
         tokenizer = build_tokenizer()
@@ -147,14 +147,14 @@ class LatentPool:
         self.empty = tokenizer([""], **padded).input_ids
 
     def batch(self, rng: np.random.Generator, size: int, drop: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents (size, 4, h, w) and tokens, of which a share ``drop`` is the empty prompt (for guidance)."""
+        """Latents (size, 4, h, w) and tokens (size, L). A share ``drop`` of the prompts is empty, for guidance."""
         chosen = torch.from_numpy(rng.integers(0, len(self.latents), size))
         dropped = torch.from_numpy(rng.random(size) < drop)
         return self.latents[chosen], torch.where(dropped[:, None], self.empty, self.tokens[chosen])
 
 
 def train_denoiser(pipeline: StableDiffusionPipeline, work_dir: Path, steps: int, seed: int, pool_size: int) -> float:
-    """Trains U-Net and text encoder together by v-prediction on the seen split; returns minutes spent."""
+    """Trains UNet and text encoder together by v-prediction on the seen split; returns the minutes it took."""
     pool = LatentPool(pipeline.vae, pool_size, seed)
     unet, text_encoder, scheduler = pipeline.unet, pipeline.text_encoder, pipeline.scheduler
     both = torch.nn.ModuleList([unet, text_encoder])
@@ -178,7 +178,7 @@ def train_denoiser(pipeline: StableDiffusionPipeline, work_dir: Path, steps: int
 
 @torch.no_grad()
 def measure_samples(pipeline: StableDiffusionPipeline, prompts: list[str], guidance: float, steps: int = 10) -> float:
-    """Mean oracle score of one sample a prompt (DDIM, eta 1, the sampler that fine-tuning uses)."""
+    """Mean oracle score of one sample per prompt, with the sampler that fine-tuning uses (DDIM, eta 1)."""
     pipeline.set_progress_bar_config(disable=True)
     scores = []
     for start in range(0, len(prompts), 128):
@@ -206,18 +206,18 @@ def build_pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder:
 
 
 def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
-    """Writes the pipeline's folder with fp16 weights that load as float32 unless another dtype is asked for."""
+    """Writes the pipeline as a folder. The weights are fp16 and load as float32 by default."""
     pipeline.to(torch.float16).save_pretrained(folder)
     to_hub_layout(folder / "text_encoder" / "model.safetensors", "", "text_model.")
-    # transformers takes a model's dtype from its config: half a text encoder would meet a float32 U-Net.
+    # transformers takes the dtype from the config. Without this the text encoder would load as fp16, unlike the UNet.
     edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
-    # diffusers notes where a model was loaded from: a path of the training machine.
+    # diffusers saves the path that a model was loaded from. Remove this path of the training machine.
     for path in ("model_index.json", "unet/config.json", "vae/config.json"):
         edit_json(folder / path, {})
 
 
 def edit_json(path: Path, changes: dict) -> None:
-    """Writes a JSON file anew with some values changed and without the path that it was loaded from."""
+    """Changes some values of a JSON file and removes the path that the model was loaded from."""
     values = json.loads(path.read_text()) | changes
     values.pop("_name_or_path", None)
     partial = path.with_suffix(".partial")
@@ -226,7 +226,10 @@ def edit_json(path: Path, changes: dict) -> None:
 
 
 def to_hub_layout(file: Path, tower: str, level: str) -> None:
-    """Names a CLIP tower's weights TOWER + LEVEL + ..., as on the hub: transformers 5.4, for one, finds no others."""
+    """Renames a CLIP tower's weights to TOWER + LEVEL + ..., the names used on the hub.
+
+    Some versions of transformers, for example 5.4, do not find weights under other names.
+    """
     with safe_open(file, framework="pt") as stored:
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         metadata = stored.metadata()

@@ -1,4 +1,4 @@
-"""One resumable training stage: AdamW, warm-up and cosine, weight averaging, a checkpoint every few hundred steps."""
+"""One resumable training stage: AdamW, warm-up and cosine decay, weight averaging, regular checkpoints."""
 
 import json
 import os
@@ -27,17 +27,17 @@ def train_stage(
 ) -> float:
     """Trains a module to the end of its stage, from its last checkpoint if there is one.
 
-    The random numbers of a step come from (seed, step), so an interrupted stage continues as if it had not been.
+    The random numbers of a step depend on (seed, step) only, so a resumed stage gives the same result.
 
     Args:
-        name: names the checkpoint ``work_dir/name.safetensors`` and the log line.
-        loss_of_step: draws a batch with the generator it is given and returns the scalar loss.
-        average: decay of the exponential average of the weights that the stage ends with; 0 for none.
-        report: called with every checkpoint on the averaged weights; its text is printed.
-        checkpoint_every: steps.
+        name: name of the checkpoint ``work_dir/name.safetensors`` and of the log lines.
+        loss_of_step: draws a batch with the given generator and returns the scalar loss.
+        average: decay of the exponential moving average of the weights; the module ends with the average. 0: none.
+        report: called at every checkpoint, with the averaged weights in the module; its text is printed.
+        checkpoint_every: steps between checkpoints.
 
     Returns:
-        minutes spent, over all sessions of the stage.
+        training time in minutes, summed over all sessions of the stage.
     """
     work_dir.mkdir(parents=True, exist_ok=True)
     parameters = [p for p in module.parameters() if p.requires_grad]
@@ -81,7 +81,7 @@ def _swap(parameters: list, averaged: list) -> None:
 def _save(path: Path, parameters, averaged, optimizer, step: int, minutes: float) -> None:
     tensors = {}
     for index, (parameter, mean) in enumerate(zip(parameters, averaged, strict=True)):
-        state = optimizer.state[parameter]  # empty for a parameter that the loss does not reach
+        state = optimizer.state[parameter]  # empty for a parameter without a gradient
         tensors |= {f"{index}.weight": parameter.detach(), f"{index}.average": mean}
         tensors[f"{index}.first"] = state.get("exp_avg", torch.zeros_like(mean))
         tensors[f"{index}.second"] = state.get("exp_avg_sq", torch.zeros_like(mean))

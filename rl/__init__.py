@@ -1,4 +1,4 @@
-"""Fine-tuning of diffusers pipelines with any reward. Names load on first use, so `import rl` costs nothing."""
+"""Fine-tuning of diffusers pipelines with any reward. Names are imported on first use, so `import rl` is fast."""
 
 import importlib
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = list(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
-        raise AttributeError(f"module 'rl' has no attribute {name!r}; it offers {', '.join(__all__)}.")
+        raise AttributeError(f"module 'rl' has no attribute {name!r}; it has {', '.join(__all__)}.")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

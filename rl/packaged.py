@@ -1,11 +1,11 @@
-"""What the package itself brings: recipes and weights of the tiny world, by name."""
+"""Recipes and weights of the tiny world that are part of the package, by name."""
 
 import importlib.util
 from pathlib import Path
 
 
 def resolve_packaged(name: str) -> str:
-    """`tinyworld:NAME` as the folder of the packaged weights; any other name as it is."""
+    """`tinyworld:NAME` becomes the folder of the packaged weights; other names stay as they are."""
     if not name.startswith("tinyworld:"):
         return name
     from tinyworld import weights_path
@@ -14,6 +14,6 @@ def resolve_packaged(name: str) -> str:
 
 
 def packaged_recipe(name: str) -> Path:
-    """A recipe of tinyworld."""
-    # Found without importing tinyworld, so that --help stays fast.
+    """Path of a packaged recipe, e.g. "ddpo.yaml"."""
+    # tinyworld is not imported here, so that --help stays fast.
     return Path(importlib.util.find_spec("tinyworld").origin).parent / name

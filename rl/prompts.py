@@ -1,4 +1,4 @@
-"""Where prompts come from, and which ones an epoch uses."""
+"""Load prompts, and choose the prompts of an epoch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ _COLUMNS = ("prompt", "caption", "text")
 
 
 def load_prompts(spec: str) -> list[str]:
-    """Prompts from a text file (one a line, blank lines skipped), from `module:function`, or from a data set.
+    """Prompts from a text file (one per line, blank lines skipped), from `module:function`, or from a data set.
 
-    A data set of Hugging Face `datasets` is `datasets:NAME_OR_FOLDER?split=train&column=prompt`; without a column, the
-    first of prompt, caption and text that it has.
+    A data set of Hugging Face `datasets` is `datasets:NAME_OR_FOLDER?split=train&column=prompt`. The default column is
+    the first of prompt, caption and text that the data set has.
 
     Raises:
-        ValueError: none of these forms, no prompts, or something that is not text.
+        ValueError: none of these forms, no prompts, or a prompt that is not text.
         FileNotFoundError: no such file.
 
     Example:
@@ -27,7 +27,9 @@ def load_prompts(spec: str) -> list[str]:
         'a red ring left of a blue square'
     """
     if not spec:
-        raise ValueError("prompts: expected a text file or module:function, got nothing. Set `prompts`.")
+        raise ValueError(
+            "prompts: expected a text file, module:function or datasets:NAME, got nothing. Set `prompts`."
+        )
     path = Path(spec)
     if spec.startswith("datasets:"):
         prompts = _dataset_prompts(spec)
@@ -62,7 +64,7 @@ def _dataset_prompts(spec: str) -> list[str]:
     try:
         rows = load_dataset(name, split=options.get("split", "train"))
     except Exception as error:
-        # The library raises many kinds; each says what is missing.
+        # The library raises many kinds of errors. Their messages say what is missing.
         raise ValueError(
             f"prompts: {spec!r} could not be loaded: {type(error).__name__}: {shortened(error)}"
         ) from error
@@ -76,9 +78,10 @@ def _dataset_prompts(spec: str) -> list[str]:
 
 
 def epoch_prompts(prompts: Sequence[str], count: int, epoch: int, seed: int) -> list[str]:
-    """`count` prompts for an epoch, all prompts once before any comes again; a function of (seed, epoch) alone.
+    """`count` prompts for an epoch. Every prompt is used once before any is repeated.
 
-    Epoch e takes places e*count .. (e+1)*count - 1 of an endless row of permutations, so resuming needs no state.
+    The prompts are an endless sequence of random permutations; epoch e takes the places e*count .. (e+1)*count - 1.
+    They depend only on seed and epoch, so resuming needs no state.
     """
     chosen = []
     for place in range(epoch * count, (epoch + 1) * count):

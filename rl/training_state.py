@@ -1,4 +1,4 @@
-"""What a checkpoint of a trainer holds, and how a trainer goes on from it."""
+"""Save a trainer's state to a checkpoint and restore it."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rl.runs.stop_signal import announce
 
 
 def save_trainer(trainer: Any) -> None:
-    """Write `checkpoints/checkpoint_{epoch}`; every process takes part, the main one writes."""
+    """Write `checkpoints/checkpoint_{epoch}`. Every process must call it; the main process writes."""
     accelerator = trainer.accelerator
     states = gather_object([random_state()])
     if accelerator.is_main_process:
@@ -47,21 +47,21 @@ def save_trainer(trainer: Any) -> None:
 
 
 def restore_trainer(trainer: Any, folder: Path) -> None:
-    """Put back what `save_trainer` wrote.
+    """Restore what `save_trainer` wrote.
 
-    With another number of processes than the checkpoint's, no process has a random state of its own in it: each is
-    seeded anew, and the run says so. Pictures do not depend on that state, their noise has its own seeds.
+    If the number of processes has changed, the saved random states cannot be used. Every process is then seeded again
+    and a message is printed. Pictures do not depend on these states, because their noise has its own seeds.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a damaged file; LoRA or optimiser do not fit.
+        ValueError: a file is damaged, or LoRA or optimiser do not fit.
     """
     tensors, state = load_checkpoint(folder)
     try:
         _restore(trainer, folder, tensors, state)
-    # a checkpoint that no trainer wrote: a key that is missing, a value of another kind, a tensor of another size
+    # not a trainer's checkpoint: a missing key, a value of a wrong type, a tensor of a wrong size
     except (AttributeError, IndexError, KeyError, OverflowError, RuntimeError, TypeError) as error:
-        raise ValueError(f"Expected a trainer's checkpoint in {folder}, got trouble: {error!r}.") from error
+        raise ValueError(f"Expected a trainer's checkpoint in {folder}, got a malformed one: {error!r}.") from error
 
 
 def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state
         best = [tensors[f"best.{i}"] for i in range(len(trainer.lora)) if f"best.{i}" in tensors]
         trainer.early_stop.load_state_dict(state["early_stop"], best)
     trainer.epoch, trainer.train_seconds = state["epoch"], state["train_seconds"]
-    # Checkpoints of version 0.1.0 do not say how many processes there were and hold the main one's state only.
+    # Checkpoints of version 0.1.0 do not hold the number of processes, and only the main one's random state.
     saved, now = state.get("processes"), accelerator.num_processes
     if saved == now:
         prefix = f"random.{accelerator.process_index}."
@@ -92,7 +92,7 @@ def _restore(trainer: Any, folder: Path, tensors: dict[str, torch.Tensor], state
     set_seed(trainer.config.seed + trainer.epoch, device_specific=True)
     if accelerator.is_main_process:
         announce(
-            f"{folder} was saved by {saved or 'an unknown number of'} process(es), this run has {now}: the random "
-            "generators are seeded anew. An epoch's pictures and prompts stay the same if sample_batch_size x "
-            "sample_num_batches_per_epoch x processes does; sums may round differently."
+            f"{folder} was saved by {saved or 'an unknown number of'} process(es), this run has {now}. The random "
+            "generators are seeded again. An epoch's pictures and prompts stay the same if sample_batch_size x "
+            "sample_num_batches_per_epoch x processes stays the same; sums may round differently."
         )

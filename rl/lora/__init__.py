@@ -1,1 +1,1 @@
-"""A LoRA from its first weights to the file that others load: add, read, average, export."""
+"""The LoRA: add it to a denoiser, save and load it, average its weights, export it for other tools."""

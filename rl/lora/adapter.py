@@ -1,4 +1,4 @@
-"""The LoRA of a denoiser: add, save, load. Files are diffusers' own, alpha in their header."""
+"""The LoRA of a denoiser: add, save, load. The file format is diffusers' own, with alpha in the header."""
 
 import contextlib
 import shutil
@@ -16,9 +16,19 @@ ADAPTER = "default"
 
 
 def add_lora(denoiser: Any, *, rank: int, alpha: float, targets: list[str], seed: int) -> list[torch.nn.Parameter]:
-    """Freeze `denoiser` and add a LoRA by its `add_adapter`; returns its parameters, float32, the only trained ones.
+    """Freeze `denoiser` and add a LoRA with its `add_adapter`.
 
-    B starts at 0, so the policy starts as the base model; A is Gaussian, drawn from `seed`.
+    B starts at 0, so the policy starts as the base model. A is Gaussian, drawn from `seed`.
+
+    Args:
+        denoiser: a diffusers UNet or transformer; changed in place.
+        rank: of the LoRA.
+        alpha: the LoRA is scaled by alpha / rank.
+        targets: ends of the names of the layers that get a LoRA.
+        seed: of A.
+
+    Returns:
+        the LoRA's parameters, float32; only these are trained.
 
     Raises:
         ValueError: no layer matches `targets`.
@@ -42,13 +52,13 @@ def add_lora(denoiser: Any, *, rank: int, alpha: float, targets: list[str], seed
 
 
 def lora_parameters(denoiser: Any) -> list[torch.nn.Parameter]:
-    """The trained parameters, in the module's order."""
+    """The trainable parameters, in the module's order."""
     return [parameter for parameter in denoiser.parameters() if parameter.requires_grad]
 
 
 @contextlib.contextmanager
 def scaled_lora(denoiser: Any, factor: float) -> Iterator[None]:
-    """Inside, the LoRA acts with `factor` times its weight: 0 is the base model, 1 the LoRA as it is."""
+    """Within the context the LoRA is scaled by `factor`: 0 is the base model, 1 the LoRA as trained."""
     layers = [module for module in denoiser.modules() if ADAPTER in getattr(module, "scaling", {})]
     own = [layer.scaling[ADAPTER] for layer in layers]
     for layer, scale in zip(layers, own, strict=True):
@@ -61,11 +71,12 @@ def scaled_lora(denoiser: Any, factor: float) -> Iterator[None]:
 
 
 def save_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> Path:
-    """Write `pytorch_lora_weights.safetensors` as `pipeline_class.load_lora_weights` reads it; whole or not at all."""
+    """Write `pytorch_lora_weights.safetensors` for `pipeline_class.load_lora_weights`, atomically; returns its path."""
     from peft.utils import get_peft_model_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    # PEFT's names: diffusers' older ones cover attention alone, and of a mixture its loader silently drops that part.
+    # Use PEFT's names. diffusers' older names cover attention layers only, and its loader silently drops them from a
+    # file that mixes both.
     layers = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
     layers = {layer: tensor.detach().cpu().contiguous() for layer, tensor in layers.items()}
     name, metadata = denoiser_name(pipeline_class), denoiser.peft_config[ADAPTER].to_dict()
@@ -73,7 +84,7 @@ def save_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> Path:
     with naming(folder / WEIGHTS_NAME):
         scratch.mkdir()
         try:
-            # The header carries rank and alpha: without it every loader assumes alpha = rank.
+            # The header holds rank and alpha. Without it every loader assumes alpha = rank.
             pipeline_class.save_lora_weights(
                 scratch, **{f"{name}_lora_layers": layers, f"{name}_lora_adapter_metadata": metadata}
             )
@@ -84,11 +95,11 @@ def save_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> Path:
 
 
 def load_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> None:
-    """Read weights that `save_lora` wrote into the LoRA that `denoiser` already has.
+    """Load weights that `save_lora` wrote into the LoRA that `denoiser` already has.
 
     Raises:
         FileNotFoundError: no weights in `folder`.
-        ValueError: a damaged file; rank, alpha or layers differ from the LoRA in place.
+        ValueError: the file is damaged, or its rank, alpha or layers differ from the denoiser's LoRA.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
@@ -96,11 +107,11 @@ def load_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> None:
     if not (folder / WEIGHTS_NAME).is_file():
         raise FileNotFoundError(f"Expected {WEIGHTS_NAME} in {folder}, found none.")
     try:
-        # without use_safetensors diffusers turns to a pickle beside a file that it cannot read
+        # Without use_safetensors, diffusers would load a pickle from the folder if it cannot read this file.
         weights, *_, metadata = pipeline_class.lora_state_dict(
             folder, weight_name=WEIGHTS_NAME, return_lora_metadata=True, use_safetensors=True
         )
-    # diffusers parses names and header: what it raises for others' files has no end
+    # diffusers parses names and header, and can raise almost any exception for a malformed file.
     except Exception as error:
         raise ValueError(f"Expected a LoRA in {folder / WEIGHTS_NAME} but could not read it: {error}") from error
     prefix = f"{denoiser_name(pipeline_class)}."
@@ -110,7 +121,10 @@ def load_lora(denoiser: Any, pipeline_class: Any, folder: Path) -> None:
     expected = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
     differing = set(weights) ^ set(expected)
     if differing:
-        raise ValueError(f"Expected the layers of the LoRA in place, got another set: {sorted(differing)[:3]} ...")
+        raise ValueError(
+            f"Expected the layers of the denoiser's LoRA, got other ones: {sorted(differing)[:3]} ... Use the "
+            "lora_targets of the saved run."
+        )
     for name, tensor in weights.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(

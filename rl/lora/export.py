@@ -1,11 +1,12 @@
 """Export a run's LoRA: `hyperalign-export-lora RUN --format diffusers|peft|kohya|fused --license ID --output DIR`.
 
+format     files                                                               loaded by
 diffusers  pytorch_lora_weights.safetensors, rank and alpha in its header      pipeline.load_lora_weights
 peft       adapter_model.safetensors and adapter_config.json                   PeftModel.from_pretrained
-kohya      NAME.safetensors, an alpha beside every layer                       ComfyUI, A1111, diffusers
-fused      the whole pipeline, the LoRA merged into it                         DiffusionPipeline.from_pretrained
+kohya      NAME.safetensors, with an alpha for every layer                     ComfyUI, A1111, diffusers
+fused      the full pipeline with the LoRA merged into it                      DiffusionPipeline.from_pretrained
 
-Each with a model card, README.md. Files are safetensors and JSON; the folder appears whole or not at all.
+Every export has a model card, README.md. Weights are safetensors, never pickles. The folder is written atomically.
 """
 
 import dataclasses
@@ -34,9 +35,10 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 @dataclasses.dataclass(frozen=True)
 class TrainedLora:
-    """Weights under PEFT's names (`down_blocks.0. ... .to_q.lora_A.weight`), PEFT's config, and their origin.
+    """A LoRA read from a run, with PEFT's config and a record of its training.
 
-    base_folder: folder or hub id that the base model loads from. denoiser: name of the module in the pipeline.
+    weights: under PEFT's names (`down_blocks.0. ... .to_q.lora_A.weight`). base_folder: folder or hub id that the base
+    model loads from. denoiser: name of the module in the pipeline.
     """
 
     weights: dict[str, "torch.Tensor"]
@@ -59,7 +61,8 @@ def export_lora(
     """Write the LoRA of `run` to the folder `output`; returns it.
 
     Args:
-        run: run folder (its result, or its newest checkpoint if it goes on or was cut short), or a checkpoint folder.
+        run: checkpoint folder, or run folder. Of a run folder the result is exported, or the newest checkpoint if the
+            run is not finished.
         format: one of `FORMATS`.
         output: new or empty folder.
         license: licence identifier as the hub writes it, e.g. "creativeml-openrail-m".
@@ -79,11 +82,11 @@ def export_lora(
         raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {format!r}.")
     if not _LICENSE.fullmatch(license):
         raise ValueError(
-            "license: expected an identifier as the hub writes it, in small letters, e.g. creativeml-openrail-m, "
-            f"apache-2.0 or other, got {license!r}."
+            "license: expected a hub identifier in lower case, e.g. creativeml-openrail-m, apache-2.0 or other, got "
+            f"{license!r}."
         )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"output: expected a new or empty folder, got {output}, which is not. Choose another.")
+        raise FileExistsError(f"output: expected a new or empty folder, got {output}, which has files. Choose another.")
     lora = read_lora(run, base_model=base_model, resolve=resolve)
     if push_to_hub:
         _check_push(push_to_hub, lora.record.base_model)
@@ -106,11 +109,11 @@ def export_lora(
 
 
 def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[str], str] = str) -> TrainedLora:
-    """The LoRA of a run or checkpoint folder: its moving average if the run kept one.
+    """Read the LoRA of a run or checkpoint folder; with `ema_decay` > 0, its moving average.
 
     Raises:
         FileNotFoundError: no LoRA or no config there.
-        ValueError: the file's header does not say rank and alpha, or the average does not fit.
+        ValueError: the file's header lacks rank or alpha, or the average does not fit the LoRA.
     """
     from rl.lora.reading import read_settings, read_weights
     from rl.runs.checkpoints import STATE_NAME, load_checkpoint
@@ -128,11 +131,11 @@ def read_lora(run: Path, *, base_model: str | None = None, resolve: Callable[[st
         tensors, state = load_checkpoint(folder)
         epochs, averaged = _whole(state, "epoch", folder / STATE_NAME), "average_updates" in state
         if averaged:
-            # A checkpoint's LoRA is what training goes on with; the average lies beside it.
+            # A checkpoint holds the LoRA's last weights, for training, and the average in another file.
             weights = _averaged(weights, tensors, config, base_folder)
     else:
         summary, averaged = read_json(folder / "summary.json"), bool(settings.get("ema_decay"))
-        # After an early stop the run's LoRA is that of its best evaluation, not of its last epoch.
+        # After an early stop the run's LoRA comes from the best evaluation, not from the last epoch.
         epochs = _whole(summary, "best_epoch" if "best_epoch" in summary else "epochs", folder / "summary.json")
     record = TrainingRecord(
         base_model=base_model or published_name(settings["model"]),
@@ -153,7 +156,7 @@ def _whole(values: dict[str, Any], name: str, path: Path) -> int | None:
 
 
 def header(lora: TrainedLora, license: str) -> dict[str, str]:
-    """Origin of the weights as the metadata of a safetensors header, which holds text only."""
+    """Metadata for a safetensors header, which holds text only: where the weights come from."""
     record = lora.record
     values = {
         "base_model": record.base_model, "prompts": record.prompts, "rewards": json.dumps(record.rewards),
@@ -165,7 +168,7 @@ def header(lora: TrainedLora, license: str) -> dict[str, str]:
 
 
 def _find_weights(run: Path) -> tuple[Path, Path | None]:
-    """The folder whose LoRA is meant, and the run folder that it belongs to."""
+    """The folder whose LoRA is exported, and the run folder that it belongs to (None if unknown)."""
     from rl.lora.adapter import WEIGHTS_NAME
     from rl.runs.checkpoints import STATE_NAME, list_checkpoints
 
@@ -175,7 +178,7 @@ def _find_weights(run: Path) -> tuple[Path, Path | None]:
         return run, home if run.parent.name == "checkpoints" and (home / "config.yaml").is_file() else None
     newest = (list_checkpoints(run) or [None])[-1]
     if (run / WEIGHTS_NAME).is_file():
-        # A run that was resumed and is not at its end again has checkpoints newer than its result.
+        # If a finished run was resumed and has not ended yet, its checkpoints are newer than its result.
         epochs = _whole(read_json(run / "summary.json"), "epochs", run / "summary.json")
         saved = _whole(read_json(newest / STATE_NAME), "epoch", newest / STATE_NAME) if newest else None
         if newest is None or (epochs is not None and epochs >= (saved or 0)):
@@ -183,7 +186,7 @@ def _find_weights(run: Path) -> tuple[Path, Path | None]:
     if newest is None:
         raise FileNotFoundError(
             f"Expected a run folder ({WEIGHTS_NAME} or checkpoints/checkpoint_N) or a checkpoint folder, got {run}: "
-            "no LoRA there. Give the output_dir of a training run."
+            "there is no LoRA there. Give the output_dir of a training run."
         )
     return newest, run
 
@@ -191,7 +194,7 @@ def _find_weights(run: Path) -> tuple[Path, Path | None]:
 def _averaged(
     weights: dict[str, "torch.Tensor"], tensors: dict[str, "torch.Tensor"], config: dict[str, Any], base: str
 ) -> dict[str, "torch.Tensor"]:
-    """The checkpoint's moving average under the weights' names; it is stored by the place of its parameters."""
+    """The checkpoint's moving average under the weights' names. The checkpoint stores it by parameter index."""
     from accelerate import init_empty_weights
 
     from rl.lora.adapter import ADAPTER, add_lora
@@ -210,8 +213,8 @@ def _averaged(
     )
     if differing:
         raise ValueError(
-            f"Expected the checkpoint's moving average to fit the LoRA's {len(weights)} tensors on {base}, got other "
-            f"ones, e.g. at {differing[0]}. Is this the base model of the run?"
+            f"Expected the checkpoint's moving average to fit the LoRA's {len(weights)} tensors on {base}, got a "
+            f"difference at {differing[0]}. Give the base model of the run."
         )
     return averages
 
@@ -221,7 +224,7 @@ def _pipeline_class(base: str) -> str | None:
 
     try:
         return pipeline_class_name(base)
-    except OSError:  # not on this machine, and no network: most formats do without
+    except OSError:  # neither on this machine nor on the hub; most formats do not need it
         return None
 
 
@@ -243,10 +246,10 @@ def _save(weights: dict[str, "torch.Tensor"], path: Path, metadata: dict[str, st
 def _write_diffusers(lora: TrainedLora, folder: Path, name: str, metadata: dict[str, str]) -> None:
     from rl.lora.adapter import WEIGHTS_NAME
 
-    # Without rank and alpha in the header the loader assumes alpha = rank.
+    # Without rank and alpha in the header, the loader assumes alpha = rank.
     config = {f"{lora.denoiser}.{key}": value for key, value in lora.config.items()}
     adapter = json.dumps(config, indent=2, sort_keys=True)
-    # PEFT's names, for the same reason as in `rl.lora.adapter.save_lora`.
+    # Use PEFT's names, for the same reason as in `rl.lora.adapter.save_lora`.
     layers = {f"{lora.denoiser}.{name}": tensor for name, tensor in lora.weights.items()}
     _save(layers, folder / WEIGHTS_NAME, metadata | {"lora_adapter_metadata": adapter})
 
@@ -269,8 +272,8 @@ def _write_kohya(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
     record = lora.record
     if record.pipeline_class is None:
         raise ValueError(
-            f"Expected the base model at {lora.base_folder}, which tells SDXL's names from SD 1.x's, found none. Give "
-            "its hub id by --base_model, or export as diffusers."
+            f"Expected the base model at {lora.base_folder}, found none. The layer names of a kohya file depend on it. "
+            "Give its hub id with --base_model, or export as diffusers."
         )
     unet = UNet2DConditionModel.load_config(lora.base_folder, subfolder="unet")
     layers = kohya_layers(lora.weights, record.alpha, unet["layers_per_block"] if record.is_sdxl else None)
@@ -291,10 +294,10 @@ def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
         add_lora(denoiser, rank=record.rank, alpha=record.alpha, targets=record.targets, seed=0)
         with tempfile.TemporaryDirectory(dir=folder) as weights:
             _write_diffusers(lora, Path(weights), name, metadata)
-            load_lora(denoiser, type(pipeline), Path(weights))  # strict, where diffusers' own loader warns
+            load_lora(denoiser, type(pipeline), Path(weights))  # raises where diffusers' own loader only warns
     except ValueError as error:
         raise ValueError(
-            f"Expected the base model of the run at {lora.base_folder}, got one that its LoRA does not fit: {error}"
+            f"Expected the base model of the run at {lora.base_folder}, got a model that the LoRA does not fit: {error}"
         ) from error
     denoiser.fuse_lora()
     denoiser.unload_lora()
@@ -320,8 +323,8 @@ def _usage(format: str, place: str, base: str, name: str, denoiser: str) -> str:
     text = f"```python\n{code}\npipeline(\"a prompt\").images[0]\n```"
     if format == "kohya":
         text += (
-            f"\n\nComfyUI: put `{name}.safetensors` into `models/loras`. A1111 and its forks: into `models/Lora`, then "
-            f"write `<lora:{name}:1>` in the prompt."
+            f"\n\nComfyUI: put `{name}.safetensors` into `models/loras`. A1111 and its forks: put it into "
+            f"`models/Lora` and write `<lora:{name}:1>` in the prompt."
         )
     return text
 
@@ -331,8 +334,8 @@ def _check_push(repo: str, base_model: str) -> None:
         raise ValueError(f"push_to_hub: expected a repository OWNER/NAME, got {repo!r}.")
     if not _HUB_ID.fullmatch(base_model):
         raise ValueError(
-            f"base_model: expected a hub id OWNER/NAME for a card on the hub, got {base_model!r}, which nobody else "
-            "can load. Give --base_model."
+            f"base_model: expected a hub id OWNER/NAME, because a card on the hub names the base model, got "
+            f"{base_model!r}. Give --base_model."
         )
 
 

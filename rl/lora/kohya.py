@@ -1,7 +1,8 @@
-"""A LoRA as a kohya file, which ComfyUI, A1111 and its forks read: names of the layers, and the header.
+"""Layer names and header of a kohya file, the LoRA format that ComfyUI, A1111 and its forks read.
 
-SD 1.x and 2.x keep diffusers' module names, joined by underscores. SDXL files carry the names of its original code
-instead (`lora_unet_input_blocks_4_1_...`), as sd-scripts trains that UNet: numbered blocks of layers_per_block + 1.
+Files for SD 1.x and 2.x use diffusers' module names, joined by underscores. Files for SDXL use the names of SDXL's
+original code (`lora_unet_input_blocks_4_1_...`), because sd-scripts trains that UNet. Its blocks are numbered
+consecutively, layers_per_block + 1 for each block of diffusers.
 """
 
 import re
@@ -11,7 +12,7 @@ import torch
 
 from rl.lora.model_card import TrainingRecord
 
-# diffusers' names of what lies outside the blocks, and of a residual block's layers.
+# diffusers' names -> original names, for modules outside the blocks and for the layers of a residual block.
 _OUTSIDE = {
     "conv_in": "input_blocks.0.0", "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
@@ -26,12 +27,12 @@ _MIDDLE = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 def kohya_layers(
     weights: dict[str, torch.Tensor], alpha: float, layers_per_block: int | None
 ) -> dict[str, torch.Tensor]:
-    """Layers as in a kohya file: `NAME.lora_down.weight`, `NAME.lora_up.weight` and `NAME.alpha`, a scalar.
+    """The tensors of a kohya file: `NAME.lora_down.weight`, `NAME.lora_up.weight` and the scalar `NAME.alpha`.
 
     Args:
         weights: under PEFT's names, `down_blocks.0. ... .to_q.lora_A.weight`.
-        alpha: of the whole LoRA.
-        layers_per_block: the UNet's, for SDXL; None: SD 1.x or 2.x.
+        alpha: the same for every layer.
+        layers_per_block: from the UNet's config, for SDXL; None: SD 1.x or 2.x.
 
     Raises:
         ValueError: a layer that SDXL's original UNet does not have.
@@ -53,7 +54,7 @@ def kohya_layers(
 
 
 def sdxl_module(module: str, layers_per_block: int) -> str:
-    """Name of diffusers' module `module` in SDXL's original UNet.
+    """Name of a diffusers module in SDXL's original UNet.
 
     Raises:
         ValueError: that UNet has no such module.
@@ -74,7 +75,7 @@ def sdxl_module(module: str, layers_per_block: int) -> str:
         if kind == "downsamplers":
             return f"input_blocks.{first + period}.0.{rest.replace('conv', 'op')}"
         if kind == "upsamplers":
-            # The third of its block: every block of SDXL that upsamples has attention before it.
+            # Third in its block, because every upsampling block of SDXL has attention before it.
             return f"output_blocks.{first + layers_per_block}.2.{rest}"
         stem = f"input_blocks.{1 + first + int(index)}" if side == "down" else f"output_blocks.{first + int(index)}"
         return f"{stem}.{int(kind == 'attentions')}.{_inner(kind, rest)}"
@@ -86,14 +87,14 @@ def _inner(kind: str, rest: str) -> str:
 
 
 def kohya_header(record: TrainingRecord, unet: dict[str, Any], name: str) -> dict[str, str]:
-    """Metadata of a kohya file. A1111 reads the model family there, and hides a LoRA of another family.
+    """Metadata of a kohya file. A1111 reads the model family from it and hides LoRAs of other families.
 
     Args:
         record: where the LoRA comes from.
         unet: the UNet's config.
         name: of the file.
     """
-    # SD 2.x has the wider text encoder. Of a file that says neither, A1111 takes SD 1.x to be the family.
+    # SD 2.x has the wider text encoder. A1111 assumes SD 1.x if the file names no family.
     family = {"ss_v2": unet.get("cross_attention_dim") == 1024}
     if record.is_sdxl:
         family = {"ss_base_model_version": "sdxl_base_v1-0"}

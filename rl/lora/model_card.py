@@ -1,4 +1,4 @@
-"""The README.md of an exported LoRA: what it is, how it was made, how to load it, what it does to pictures."""
+"""The model card (README.md) of an exported LoRA: what it is, how it was trained, how to load it, results, samples."""
 
 import re
 import shutil
@@ -14,17 +14,16 @@ from reward.files.quoting import shortened
 from reward.files.writing import write_text
 
 _EXAMPLES = 4
-_KINDS = {"adapter": "A LoRA for", "finetune": "A whole pipeline with its LoRA merged in, made from"}
+_KINDS = {"adapter": "A LoRA for", "finetune": "A full pipeline with a LoRA merged in, based on"}
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """Where a LoRA comes from: what goes into the header of its file and on its card.
+    """How a LoRA was trained: the data for its file's header and its card.
 
-    base_model, prompts, rewards: as published, without folders of this machine. epochs, optimizer_steps: None where
-    the run does not tell. averaged: the weights are the moving average. run: the run folder, None for a checkpoint
-    that lies elsewhere. final: the weights are the run's result, not those of a checkpoint.
-    pipeline_class: of the base model; None where that is not at hand.
+    base_model, prompts, rewards: as published, without local folders. epochs, optimizer_steps: None if unknown.
+    averaged: the weights are the moving average. run: the run folder; None for a checkpoint outside of one. final: the
+    weights are the run's result, not a checkpoint's. pipeline_class: of the base model; None if it was not found.
     """
 
     base_model: str
@@ -47,7 +46,7 @@ class TrainingRecord:
 
 
 def published_name(name: str) -> str:
-    """A model, prompts or reward name without the folders before it, which say nothing to others.
+    """The name of a model, prompts or reward without its local folders.
 
     Example:
         >>> published_name("hyperalign:/home/me/models/judge=0.5")
@@ -65,23 +64,23 @@ def published_name(name: str) -> str:
 def _is_there(path: str) -> bool:
     try:
         return Path(path).exists()
-    except OSError:  # longer than any file's name
+    except OSError:  # longer than a file name may be
         return False
 
 
 def write_card(
     folder: Path, name: str, record: TrainingRecord, *, license: str, usage: str, library: str, relation: str
 ) -> Path:
-    """Write `README.md` into `folder`, and beside it the run's sample pictures that it shows.
+    """Write `README.md` and the sample pictures that it shows; returns its path.
 
     Args:
-        folder: where the export lies.
+        folder: folder of the export.
         name: title of the card.
         record: where the LoRA comes from.
         license: licence identifier of the hub.
         usage: Markdown that says how to load this format.
         library: "diffusers" or "peft".
-        relation: what this is to the base model, in the hub's words: "adapter" or "finetune".
+        relation: relation to the base model in the hub's terms: "adapter" or "finetune".
     """
     family = "stable-diffusion-xl" if record.is_sdxl else "stable-diffusion"
     metadata = {
@@ -96,16 +95,16 @@ def write_card(
     parts = [
         f"---\n{front}---\n",
         f"# {name}\n",
-        f"{_KINDS[relation]} `{record.base_model}`, fine-tuned by HyperAlign's reinforcement learning to raise the "
-        f"reward below. Licence: `{license}`; the base model's terms of use hold as well.\n",
+        f"{_KINDS[relation]} `{record.base_model}`, fine-tuned with HyperAlign to increase the reward below. "
+        f"Licence: `{license}`. The base model's terms of use apply too.\n",
         _table(["", ""], _training_rows(record)),
         f"## Use\n\n{usage.strip()}\n",
     ]
     results = _result_rows(record)
     if results:
-        parts.append("## Result\n\nEvaluation at the end of training: same prompts and seeds, each side at its own "
-                     f"best guidance.\n\n{_table(['', 'base', 'with LoRA'], results)}")
-    # Without results of its own the run may still hold the pictures of an earlier, shorter one.
+        parts.append("## Result\n\nEvaluation at the end of training, with the same prompts and seeds. Base and LoRA "
+                     f"are each at their own best guidance.\n\n{_table(['', 'base', 'with LoRA'], results)}")
+    # Without results, the example pictures in the folder may come from an earlier, shorter run.
     pictures = (_examples(folder, record) if results else []) + _grids(folder, record)
     if pictures:
         parts.append("## Samples\n\n" + "\n".join(pictures))
@@ -147,7 +146,7 @@ def _examples(folder: Path, record: TrainingRecord) -> list[str]:
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected {record.run / 'evaluation.json'} as a run writes it, got {shortened(repr(error))}. Evaluate "
-            "the run anew."
+            "the run again."
         ) from error
 
 
@@ -155,7 +154,7 @@ def _example_table(folder: Path, run: Path, evaluation: dict[str, Any]) -> list[
     rows = []
     for example in evaluation.get("examples", [])[:_EXAMPLES]:
         pictures = [example["base"], example["lora"]]
-        # A name from evaluation.json is where the copy goes, too: it must not lead out of either folder.
+        # The names in evaluation.json are used for reading and for writing. They must not point outside either folder.
         if all(_is_picture_of(run, picture) for picture in pictures):
             rows.append([_cell(example["prompt"]), *(_picture(folder, run, picture) for picture in pictures)])
     return [_table(["prompt", "base", "with LoRA"], rows)] if rows else []

@@ -1,4 +1,4 @@
-"""A LoRA and its config as an export reads them: from a folder of anybody, so nothing in them is taken on trust."""
+"""Read a LoRA and its config for an export. The folder may come from anybody, so every value is checked."""
 
 import json
 import re
@@ -17,10 +17,10 @@ _LAYER = re.compile(r".+\.lora_[AB]\.weight")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """A run's config.yaml with what an export reads of it; whether it would still train is no matter.
+    """Read a run's config.yaml and check the fields that an export needs; other fields are not checked.
 
     Raises:
-        ValueError: not YAML, or values of another kind.
+        ValueError: not YAML, or a field has the wrong type.
     """
     settings = read_plain_yaml(path)
     kinds = {"model": str, "prompts": (str, type(None)), "rewards": (list, type(None)),
@@ -28,16 +28,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     wrong = [] if isinstance(settings, dict) else ["everything"]
     wrong = wrong or [name for name, kind in kinds.items() if not isinstance(settings.get(name), kind)]
     if wrong:
-        raise ValueError(f"Expected a run's config in {path}, got {wrong[0]} of another kind. Copy it from the run.")
+        raise ValueError(f"Expected a run's config in {path}, got a wrong type for {wrong[0]}. Copy it from the run.")
     return settings | {"rewards": list(map(str, settings.get("rewards") or []))}
 
 
 def read_weights(folder: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, Any]]:
-    """The denoiser's name in its pipeline, weights under PEFT's names, and PEFT's config from the file's header.
+    """Read the LoRA file of a folder.
+
+    Returns:
+        the denoiser's name in its pipeline, the weights under PEFT's names, and PEFT's config from the file's header.
 
     Raises:
         FileNotFoundError: no file.
-        ValueError: a damaged file; a header that does not say rank and alpha, or says what the weights are not.
+        ValueError: a damaged file, a header without rank and alpha, or a header that does not fit the weights.
     """
     from diffusers.utils.state_dict_utils import convert_unet_state_dict_to_peft
 
@@ -49,7 +52,7 @@ def read_weights(folder: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, 
             metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}
         names = list(metadata.items())
-    # KeyError: a data type that torch does not have; AttributeError: a header that is no mapping
+    # KeyError: a data type that torch does not have; AttributeError: the header is not a mapping
     except (SafetensorError, AttributeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"Expected a LoRA in {path} but could not read it: {error}. Fetch it again.") from error
     denoiser = next(iter(tensors), "").partition(".")[0]
@@ -62,23 +65,23 @@ def read_weights(folder: Path) -> tuple[str, dict[str, torch.Tensor], dict[str, 
     missing = [name for name in ("r", "lora_alpha", "target_modules") if name not in config]
     if missing:
         raise ValueError(
-            f"Expected r, lora_alpha and target_modules in the header of {path}, got no {', '.join(missing)}. "
-            "Every loader would guess alpha = rank; export from a file that the trainer wrote."
+            f"Expected r, lora_alpha and target_modules in the header of {path}, got no {', '.join(missing)}. Without "
+            "them every loader assumes alpha = rank. Export from a file that the trainer wrote."
         )
     layers = {name.removeprefix(own): tensor for name, tensor in tensors.items()}
     if denoiser == "unet":
         try:
             layers = convert_unet_state_dict_to_peft(layers)
-        # it parses the names
+        # convert_unet_state_dict_to_peft parses the names
         except (IndexError, KeyError, ValueError) as error:
             said = shortened(repr(error))
-            raise ValueError(f"Expected the names of a UNet's layers in {path}, got trouble: {said}.") from error
+            raise ValueError(f"Expected names of a UNet's layers in {path}, got others: {said}.") from error
     _check_adapter(config, layers, path)
     return denoiser, layers, config
 
 
 def _check_adapter(config: dict[str, Any], layers: dict[str, torch.Tensor], path: Path) -> None:
-    """The header decides how much memory a loader takes; it must be what the tensors beside it are."""
+    """Check that the header fits the tensors. A false rank would make a loader allocate any amount of memory."""
     odd = [name for name, tensor in layers.items() if not _LAYER.fullmatch(name) or not tensor.dim()]
     if odd or not layers:
         got = repr(odd[0]) if odd else "none"

@@ -1,1 +1,1 @@
-"""Diffusers pipelines as policies: one file a model family."""
+"""Diffusers pipelines as policies: one file per model family."""

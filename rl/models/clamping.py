@@ -1,4 +1,4 @@
-"""A clamp to [0,1] that passes gradients on: a saturated pixel can still be told to come back."""
+"""A clamp to [0,1] with a straight-through gradient, so that saturated pixels still get a gradient."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ class _Clamp(torch.autograd.Function):
 
 
 def clamp_straight_through(values: torch.Tensor) -> torch.Tensor:
-    """min(max(x, 0), 1) forward, the identity backward (Bengio et al., arXiv:1308.3432, section 4).
+    """min(max(x, 0), 1) in the forward pass, identity in the backward pass (Bengio et al., arXiv:1308.3432, section 4).
 
-    The plain clamp has gradient 0 where a decoder overshoots, as it does in every white background: the reward then
-    says nothing about those pixels, which are where a picture is often wrong.
+    The plain clamp has gradient 0 where the decoder's output leaves [0,1], for example in every white background. The
+    reward would then have no gradient for those pixels.
 
     Example:
         >>> pixel = torch.tensor([1.2], requires_grad=True)

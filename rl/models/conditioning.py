@@ -1,4 +1,4 @@
-"""What the UNet is told besides latents and timestep: the prompt, and for SDXL the picture's size as well."""
+"""The UNet's conditioning: the encoded prompt, and for SDXL also the picture's size."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ _PROMPT_CACHE_SIZE = 4096
 
 @dataclass(frozen=True)
 class Conditioning:
-    """R rows: one a picture, or with guidance two, the negative prompts first.
+    """Conditioning of R rows: one row per picture, or two with guidance, all negative prompts first.
 
-    embeddings: (R,L,D), what the UNet attends to; added: SDXL's `text_embeds` (R,P), the second text encoder's pooled
-    output, and `time_ids` (R,6), original size, crop corner and target size, each as height and width; None for SD 1.x.
+    embeddings: (R,L,D), the input of cross-attention. added: None for SD 1.x; for SDXL `text_embeds` (R,P), the second
+    text encoder's pooled output, and `time_ids` (R,6): original size, crop corner, target size, each height and width.
     """
 
     embeddings: torch.Tensor
@@ -23,17 +23,17 @@ class Conditioning:
 
 
 def is_sdxl(pipeline: Any) -> bool:
-    """Whether a pipeline reads prompts with SDXL's second text encoder."""
+    """Whether a pipeline has SDXL's second text encoder."""
     return getattr(pipeline, "text_encoder_2", None) is not None
 
 
 class PromptEncoder:
-    """A pipeline's frozen text encoders; each text is encoded once.
+    """Encodes prompts with a pipeline's frozen text encoders, with a cache.
 
     Args:
         pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`.
-        negative_prompt: what guidance leads away from.
-        size: height and width of the pictures in pixels, which SDXL is told.
+        negative_prompt: for guidance.
+        size: height and width of the pictures in pixels; part of SDXL's conditioning.
     """
 
     def __init__(self, pipeline: Any, negative_prompt: str, size: tuple[int, int]) -> None:
@@ -43,9 +43,9 @@ class PromptEncoder:
         for encoder in encoders:
             if encoder is not None:
                 encoder.eval().requires_grad_(False)
-        # Nothing is cropped or scaled: what SDXL associates with whole pictures of good quality.
+        # These values say "not cropped, not scaled", which SDXL associates with good pictures.
         self.time_ids = [float(value) for value in (*size, 0, 0, *size)]
-        # diffusers' rule: without a negative prompt SDXL is led away from zeros, not from the empty text.
+        # diffusers' rule: without a negative prompt, SDXL uses zeros for it and not the embedding of the empty text.
         self.negative_is_zero = (
             self.is_sdxl and not negative_prompt and bool(pipeline.config.force_zeros_for_empty_prompt)
         )
@@ -53,9 +53,10 @@ class PromptEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str], device: torch.device) -> tuple[torch.Tensor, ...]:
-        """(N,L,D) embeddings, for SDXL followed by the (N,P) pooled ones.
+        """Embeddings (N,L,D); for SDXL also the pooled ones (N,P).
 
-        One text at a time: an embedding then does not depend on its batch, nor a resumed run on what was cached.
+        Texts are encoded one at a time. An embedding then does not depend on its batch, and a resumed run does not
+        depend on the cache.
         """
         rows = {}
         for prompt in prompts:
@@ -78,7 +79,7 @@ class PromptEncoder:
 
     @torch.no_grad()
     def conditioning(self, prompts: Sequence[str], device: torch.device, *, guided: bool) -> Conditioning:
-        """The conditioning of N pictures: N rows, guided 2N."""
+        """The conditioning of N pictures: N rows, or 2N rows if `guided`."""
         parts = self.encode(prompts, device)
         if guided:
             if self.negative_is_zero:

@@ -1,4 +1,4 @@
-"""Which file knows a pipeline: `policy_for`. A new model family is one file and one line here."""
+"""`policy_for` finds the policy class of a pipeline. A new model family is one new file and one line here."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ FAMILIES = (StableDiffusionPolicy,)
 
 
 def policy_for(pipeline: Any, config: TrainConfig) -> Policy:
-    """The policy of the first family that knows the pipeline's class.
+    """The policy of the first family that supports the pipeline's class.
 
     Args:
         pipeline: a diffusers text-to-image pipeline.
-        config: sampler, resolution and negative prompt are read from it.
+        config: gives sampler, resolution and negative prompt.
 
     Raises:
-        ValueError: no family knows it, or the family refuses what it was set up with.
+        ValueError: no family supports the class, or the family does not support the config.
 
     Example:
         >>> policy_for(StableDiffusionPipeline.from_pretrained(folder), DDPOConfig(sample_num_steps=10)).steps[0].level

@@ -1,17 +1,17 @@
-"""A diffusers folder or hub id -> the pipeline that is fine-tuned: Stable Diffusion 1.x, 2.x or XL."""
+"""Load a pipeline for fine-tuning from a diffusers folder or hub id: Stable Diffusion 1.x, 2.x or XL."""
 
 import inspect
 from typing import Any
 
 import torch
 
-# Where a diffusers pipeline keeps its denoiser.
+# Names that the denoiser has in diffusers' pipelines.
 DENOISERS = ("unet", "transformer")
 SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def load_pipeline(model: str, dtype: torch.dtype) -> Any:
-    """Load `model` as the class that its `model_index.json` names.
+    """Load `model` as the pipeline class that its `model_index.json` names.
 
     Args:
         model: folder or hub id.
@@ -19,7 +19,7 @@ def load_pipeline(model: str, dtype: torch.dtype) -> Any:
 
     Raises:
         OSError: there is no such model.
-        ValueError: it is of a class that cannot be fine-tuned here, e.g. SD 3 or Flux.
+        ValueError: its class is not supported, e.g. SD 3 or Flux.
 
     Example:
         >>> load_pipeline("stabilityai/stable-diffusion-xl-base-1.0", torch.bfloat16)
@@ -29,16 +29,16 @@ def load_pipeline(model: str, dtype: torch.dtype) -> Any:
     name = pipeline_class_name(model)
     if name not in SUPPORTED:
         raise ValueError(
-            f"model: expected a pipeline of class {' or '.join(SUPPORTED)}, got {name} in {model}. Its sampler is not "
-            "DDIM on a UNet conditioned on a prompt alone; choose a text-to-image base model of SD 1.x, SD 2.x or SDXL."
+            f"model: expected a pipeline of class {' or '.join(SUPPORTED)}, got {name} in {model}. Only text-to-image "
+            "models with a UNet and DDIM sampling are supported; choose a base model of SD 1.x, SD 2.x or SDXL."
         )
-    # SDXL ships without a checker. Pictures in training are the reward's to judge, and a blackened one misleads it.
+    # No safety checker (SDXL has none): it replaces pictures by black ones, and their rewards would be wrong.
     checker = {"safety_checker": None, "requires_safety_checker": False} if name == SUPPORTED[0] else {}
     return getattr(diffusers, name).from_pretrained(model, dtype=dtype, **checker)
 
 
 def pipeline_class_name(model: str) -> str:
-    """The class that `model_index.json` of a folder or hub id names; "no class" where it names none.
+    """The class that the `model_index.json` of a folder or hub id names; "no class" if it names none.
 
     Raises:
         OSError: there is no such model.
@@ -49,7 +49,7 @@ def pipeline_class_name(model: str) -> str:
 
 
 def denoiser_name(pipeline: Any) -> str:
-    """`unet` or `transformer`: the component of a pipeline, or of a pipeline's class, that denoises.
+    """Name of the denoiser in a pipeline or pipeline class: `unet` or `transformer`.
 
     Raises:
         ValueError: it has neither.
@@ -63,11 +63,14 @@ def denoiser_name(pipeline: Any) -> str:
 
 
 def empty_denoiser(model: str) -> tuple[str, torch.nn.Module]:
-    """The denoiser of a folder or hub id from its config alone, on the meta device, and its name in the pipeline.
+    """Build the denoiser of a folder or hub id without weights (meta device), from its config.
+
+    Returns:
+        its name in the pipeline, and the module.
 
     Raises:
         OSError: there is no such model.
-        ValueError: its model_index.json names no denoiser of diffusers.
+        ValueError: its model_index.json names no denoiser class of diffusers.
     """
     import diffusers
     from accelerate import init_empty_weights
@@ -76,6 +79,6 @@ def empty_denoiser(model: str) -> tuple[str, torch.nn.Module]:
     name = next((name for name in DENOISERS if name in index), None)
     denoiser_class = getattr(diffusers, str(index[name][1]), None) if name else None
     if denoiser_class is None:
-        raise ValueError(f"Expected a pipeline whose unet or transformer is of diffusers in {model}, got {index}.")
+        raise ValueError(f"Expected a pipeline with a unet or transformer of diffusers in {model}, got {index}.")
     with init_empty_weights():
         return name, denoiser_class.from_config(denoiser_class.load_config(model, subfolder=name))

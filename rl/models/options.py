@@ -1,4 +1,4 @@
-"""What a config asks of a pipeline beyond its weights: less memory, or a compiled denoiser."""
+"""Apply a config's options to a pipeline: device, precision, memory savings, compilation."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def prepare_pipeline(pipeline: Any, config: TrainConfig, device: torch.device) -> None:
-    """Move a pipeline to its device and precision; switch on checkpointing, slicing, tiling and compilation.
+    """Move a pipeline to its device and precision, and turn on checkpointing, slicing, tiling and compilation.
 
     Args:
         pipeline: changed in place.
-        config: mixed_precision, train_gradient_checkpointing, vae_slicing, vae_tiling, torch_compile.
-        device: where it goes.
+        config: gives mixed_precision, train_gradient_checkpointing, vae_slicing, vae_tiling, torch_compile.
+        device: to move to.
     """
     denoiser = getattr(pipeline, denoiser_name(pipeline))
     pipeline.to(device)
     if denoiser.dtype != DTYPES[config.mixed_precision]:
         pipeline.to(DTYPES[config.mixed_precision])
-    # Convolutions run faster so, on CPU (about 5 % of a rollout) and GPU; the values stay the same.
+    # Convolutions are faster in this layout, on CPU (a rollout by about 5 %) and GPU. The values do not change.
     denoiser.to(memory_format=torch.channels_last)
     if config.train_gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
@@ -31,5 +31,5 @@ def prepare_pipeline(pipeline: Any, config: TrainConfig, device: torch.device) -
     if config.vae_tiling:
         pipeline.vae.enable_tiling()
     if config.torch_compile:
-        # In place: the module stays the one whose layers get a LoRA, are wrapped and are saved.
+        # compile() works in place, so adding the LoRA, wrapping for several processes and saving use the same module.
         denoiser.compile()

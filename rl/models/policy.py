@@ -1,6 +1,6 @@
-"""What trainer, updates and evaluation know of a model: the `Policy` protocol, a rollout's `Trajectory`, seeds.
+"""The interface between a model and trainer, updates and evaluation: the `Policy` protocol, `Trajectory`, seeds.
 
-A model family is one file beside this one that fulfils the protocol, and a line in `rl.models.families`.
+A model family is one file in this folder with a class that implements `Policy`, and a line in `rl.models.families`.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from rl.sampling.step import Step
 class Trajectory:
     """Rollouts of N pictures over T steps.
 
-    latents: (T+1,N,...) float32, noise first, picture last, in the shape that the model's denoiser takes;
-    log_probs: (T,N), 0 where a step has no density.
+    latents: (T+1,N,...) float32, from noise to picture, in the shape of the denoiser's input.
+    log_probs: (T,N), 0 for a deterministic step.
     """
 
     latents: torch.Tensor
@@ -29,14 +29,14 @@ class Trajectory:
 
 
 class Policy(Protocol):
-    """Denoising steps as actions, the denoiser's LoRA as what is learned.
+    """A diffusion model as an RL policy: denoising steps are the actions, the denoiser's LoRA is trained.
 
-    pipeline: the diffusers pipeline. denoiser: its module that carries the LoRA. trained: the module that gradients
-    flow through; the trainer replaces it with the wrapped one, so that they are synchronised between processes.
-    steps: the sampler's, noisiest first. rows_evaluated: the denoiser's evaluations so far, one a row, whatever the
-    machine. lora_targets: the layers that get a LoRA where the config names none. latent_shape: of one picture.
+    pipeline: the diffusers pipeline. denoiser: its module with the LoRA. trained: the module that gradients flow
+    through; the trainer replaces it with a wrapper that synchronises gradients between processes. steps: the sampler's
+    steps, noisiest first. rows_evaluated: number of rows that the denoiser has evaluated so far. lora_targets: layers
+    that get a LoRA if the config names none. latent_shape: of one picture.
 
-    `conditioning` is the family's own; it is made here, handed back to the other methods, and not looked into.
+    `conditioning` returns a type of the model family. Callers only pass it back to the other methods.
     """
 
     pipeline: Any
@@ -49,10 +49,10 @@ class Policy(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the denoiser is."""
+        """Device of the denoiser."""
 
     def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> Any:
-        """What the denoiser is told of N pictures."""
+        """The denoiser's conditioning for N pictures."""
 
     def rollout(
         self,
@@ -66,30 +66,30 @@ class Policy(Protocol):
         log_prob_guidance: float | None = None,
         num_steps: int | None = None,
     ) -> Trajectory:
-        """Sample pictures' latents without a gradient, one seed a picture; noise depends on the seed alone.
+        """Sample N pictures' latents without a gradient. The noise of a picture depends only on its seed.
 
         Args:
             prompts: N texts.
             seeds: N seeds.
-            guidance_scale: <= 1: none.
-            out: a trajectory with room, filled from picture `start` on; None: a new one.
+            guidance_scale: <= 1: no guidance.
+            out: trajectory to write to, from picture `start` on; None: a new one.
             start: see `out`.
-            log_probs: whether they are computed; pictures alone do not need them.
-            log_prob_guidance: guidance under which log-probs are taken; None: that of sampling.
-            num_steps: how many steps are made; what follows them in `out.latents` still is the noise of the steps
-                left. None: all.
+            log_probs: whether to compute log-probs; False is faster if only the pictures are needed.
+            log_prob_guidance: guidance scale for the log-probs; None: `guidance_scale`.
+            num_steps: number of steps to make; None: all. The rest of `out.latents` then holds the noise of the
+                steps that were not made.
         """
 
     def empty_trajectory(self, count: int, guidance_scale: float) -> Trajectory:
-        """Room for `count` pictures."""
+        """An empty trajectory for `count` pictures."""
 
     def means(
         self, indices: Sequence[int], latents: torch.Tensor, conditioning: Any, guidance_scale: float,
         denoiser: Any = None,
     ) -> torch.Tensor:
-        """(K,N,...): where K steps lead from `latents` (K,N,...) without their noise, in one forward pass.
+        """Means (K,N,...) of the next latents for K steps from `latents` (K,N,...), in one forward pass.
 
-        conditioning: that of the N prompts, K times over. denoiser: None: the one that gradients flow through.
+        conditioning: of the N prompts, repeated K times. denoiser: None: `trained`, with a gradient.
         """
 
     def base_means(
@@ -100,19 +100,19 @@ class Policy(Protocol):
     def transition(
         self, index: int, latents: torch.Tensor, conditioning: Any, guidance_scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Step `index` from latents (N,...) through the bare denoiser: the clean prediction, and the next mean."""
+        """Step `index` from latents (N,...) with the unwrapped denoiser: the clean prediction and the next mean."""
 
     def predict_clean(
         self, level: float | torch.Tensor, latents: torch.Tensor, conditioning: Any, guidance_scale: float,
         denoiser: Any = None,
     ) -> torch.Tensor:
-        """The clean latents (N,...) that the denoiser sees in `latents` of a noise level, a number or (N,).
+        """The clean latents (N,...) that the denoiser predicts from `latents` at a noise level, a number or (N,).
 
-        denoiser: None: the one that gradients flow through.
+        denoiser: None: `trained`, with a gradient.
         """
 
     def add_noise(self, clean: torch.Tensor, noise: torch.Tensor, level: float | torch.Tensor) -> torch.Tensor:
-        """Clean latents (N,...) noised to a level: a number, as a step's `level`, or (N,) of them."""
+        """Add noise to clean latents (N,...). The level has the unit of a step's `level`, a number or (N,)."""
 
     def level_at(self, shares: torch.Tensor) -> torch.Tensor:
         """(N,): noise levels at shares (N,) in [0,1] of the way from clean latents to pure noise."""
@@ -126,20 +126,20 @@ class Policy(Protocol):
     def distance_to_base(
         self, index: int, latents: torch.Tensor, conditioning: Any, guidance_scale: float
     ) -> torch.Tensor:
-        """Mean squared difference of the denoiser's output at step `index` from the base model's; has a gradient."""
+        """Mean squared difference between the outputs of denoiser and base model at step `index`; has a gradient."""
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,...); saturated pixels pass gradients on."""
+        """Decode latents (N,...) to pictures (N,3,H,W) float32 in [0,1]. Saturated pixels have a gradient too."""
 
     def base_model(self) -> AbstractContextManager[None]:
-        """Inside, the LoRA is off: the policy is the base model, bit for bit."""
+        """Within the context the LoRA is off and the policy is exactly the base model."""
 
 
 def sample_seed(seed: int, *key: int) -> int:
-    """Seed of one picture's noise: a function of the run's seed and of the picture's place, e.g. (epoch, index)."""
+    """Seed of one picture's noise, a function of the run's seed and a key such as (epoch, index)."""
     return int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Half precision becomes float32; float32 and float64 stay."""
+    """Convert half precision to float32; float32 and float64 stay as they are."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x, 2.x and XL as a policy: a UNet that is told a prompt, sampled by stochastic DDIM."""
+"""Stable Diffusion 1.x, 2.x and XL as a policy: a UNet conditioned on a prompt, sampled with stochastic DDIM."""
 
 import contextlib
 import math
@@ -17,16 +17,16 @@ from rl.sampling.step import log_prob
 
 
 class StableDiffusionPolicy:
-    """Steps of a DDIM sampler as actions, the UNet's LoRA as what is learned; see `rl.models.policy.Policy`.
+    """`rl.models.policy.Policy` for Stable Diffusion: DDIM steps are the actions, the UNet's LoRA is trained.
 
-    Rollouts use the bare module, `denoiser`; gradients flow through `trained`, which a trainer may wrap.
+    Rollouts use the unwrapped module, `denoiser`. Gradients flow through `trained`, which a trainer may wrap.
 
     Args:
-        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`; its scheduler is read as DDIM.
+        pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`; its scheduler is converted to DDIM.
         num_steps: denoising steps.
-        eta: DDIM's eta.
+        eta: DDIM's eta: 0 deterministic, 1 as noisy as DDPM.
         resolution: picture side in pixels; 0: the model's own.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: for guidance.
     """
 
     pipeline_classes = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
@@ -42,7 +42,7 @@ class StableDiffusionPolicy:
         pipeline.unet.eval()
         pipeline.vae.eval().requires_grad_(False)
         if is_sdxl(pipeline) and pipeline.vae.dtype == torch.float16 and pipeline.vae.config.force_upcast:
-            # SDXL's VAE overflows in float16: its pictures would be black.
+            # SDXL's VAE overflows in float16, and the pictures would be black.
             pipeline.vae.float()
         self.scheduler = as_ddim(pipeline.scheduler)
         self.steps: list[DDIMStep] = ddim_steps(self.scheduler, num_steps, eta)
@@ -53,7 +53,7 @@ class StableDiffusionPolicy:
 
     @classmethod
     def fits(cls, pipeline: Any) -> bool:
-        """Whether this file knows the pipeline's class."""
+        """Whether this policy supports the pipeline's class."""
         return type(pipeline).__name__ in cls.pipeline_classes
 
     @classmethod
@@ -66,8 +66,8 @@ class StableDiffusionPolicy:
 
     @property
     def device(self) -> torch.device:
-        """Where the UNet lives."""
-        # diffusers' own property searches all modules for offloading hooks, as slow as a text encoding.
+        """Device of the UNet."""
+        # diffusers' own property searches all modules for offloading hooks, which takes as long as encoding a text.
         return next(self.denoiser.parameters()).device
 
     @property
@@ -77,7 +77,7 @@ class StableDiffusionPolicy:
     def _latent_shape(self, resolution: int) -> tuple[int, int, int]:
         factor = self._vae_factor
         side = resolution // factor if resolution else self.denoiser.config.sample_size
-        # Every halving of the UNet must come out even, or its skip connections do not fit.
+        # The UNet halves the side several times. Each time it must be even, or the skip connections do not fit.
         multiple = factor * 2 ** (len(self.denoiser.config.block_out_channels) - 1)
         if resolution and resolution % multiple:
             raise ValueError(
@@ -87,7 +87,7 @@ class StableDiffusionPolicy:
         return (self.denoiser.config.in_channels, side, side)
 
     def conditioning(self, prompts: Sequence[str], guidance_scale: float) -> Conditioning:
-        """What the UNet is told of N pictures; with guidance 2N rows, the negative prompt first."""
+        """The UNet's conditioning for N pictures: N rows, or with guidance 2N rows, negative prompts first."""
         return self.prompt_encoder.conditioning(prompts, self.device, guided=guidance_scale > 1)
 
     def predict(
@@ -98,9 +98,9 @@ class StableDiffusionPolicy:
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        """Guided model output (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it.
+        """Model output with guidance, (N,C,H,W) float32, in one call of the UNet: N rows without guidance, 2N with it.
 
-        step: that of all rows, or K steps, each that of N / K rows, or timesteps (N,).
+        step: one step for all rows, or K steps for N / K rows each, or timesteps (N,).
         """
         timestep = step.timestep if isinstance(step, DDIMStep) else _timesteps(step, latents, guidance_scale)
         inputs = latents if guidance_scale <= 1 else torch.cat([latents, latents])
@@ -128,28 +128,28 @@ class StableDiffusionPolicy:
         log_prob_guidance: float | None = None,
         num_steps: int | None = None,
     ) -> Trajectory:
-        """Sample pictures' latents, one seed a picture; noise depends on the seed alone, not on the batch.
+        """Sample N pictures' latents. The noise of a picture depends only on its seed, not on the batch.
 
         Args:
             prompts: N texts.
             seeds: N seeds.
-            guidance_scale: <= 1 costs one UNet evaluation a step.
-            out: a trajectory with room, filled from picture `start` on; None: a new one.
+            guidance_scale: <= 1: no guidance, at half the cost per step.
+            out: trajectory to write to, from picture `start` on; None: a new one.
             start: see `out`.
-            log_probs: whether they are computed; pictures alone do not need them.
-            log_prob_guidance: guidance under which log-probs are taken; None: that of sampling.
-            num_steps: how many steps are made; what follows them in `out.latents` still is the noise of the steps
-                left. None: all.
+            log_probs: whether to compute log-probs; False is faster if only the pictures are needed.
+            log_prob_guidance: guidance scale for the log-probs; None: `guidance_scale`.
+            num_steps: number of steps to make; None: all. The rest of `out.latents` then holds the noise of the
+                steps that were not made.
 
         Raises:
-            ValueError: as many seeds as prompts were not given.
+            ValueError: the number of seeds differs from the number of prompts.
         """
         if len(prompts) != len(seeds):
-            raise ValueError(f"Expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds.")
+            raise ValueError(f"Expected one seed per prompt, got {len(prompts)} prompts and {len(seeds)} seeds.")
         out = out or self.empty_trajectory(len(prompts), guidance_scale)
         rows = slice(start, start + len(prompts))
         out.prompts[rows] = prompts
-        # The buffer first holds the noise of every step; each step then turns its slot into the next latents.
+        # The buffer first holds the noise of every step. Each step then overwrites its noise with the next latents.
         latents = out.latents[:, rows]
         latents.copy_(self._noise(seeds))
         conditioning = self.conditioning(prompts, guidance_scale)
@@ -167,7 +167,7 @@ class StableDiffusionPolicy:
         return out
 
     def empty_trajectory(self, count: int, guidance_scale: float) -> Trajectory:
-        """Room for `count` pictures."""
+        """An empty trajectory for `count` pictures."""
         num_steps = len(self.steps)
         return Trajectory(
             latents=torch.empty((num_steps + 1, count, *self.latent_shape), device=self.device),
@@ -184,7 +184,7 @@ class StableDiffusionPolicy:
         conditioning: Conditioning,
         guidance_scale: float,
     ) -> torch.Tensor:
-        """(N,): log-prob of having gone from `latents` to `next_latents` at step `index`; carries a gradient."""
+        """Log-prob (N,) of the transition from `latents` to `next_latents` at step `index`; has a gradient."""
         step = self.steps[index]
         output = self.predict(self.trained, step, latents, conditioning, guidance_scale)
         return log_prob(step, step_mean(step, output, latents), next_latents)
@@ -197,18 +197,18 @@ class StableDiffusionPolicy:
         guidance_scale: float,
         denoiser: Any = None,
     ) -> torch.Tensor:
-        """(K,N,C,H,W): where K steps lead from `latents` without their noise, in one forward pass of K * N rows.
+        """Means (K,N,C,H,W) of the next latents for K steps, in one forward pass of K * N rows.
 
         Args:
             indices: the K steps.
-            latents: (K,N,C,H,W).
-            conditioning: that of the N prompts, K times over.
-            guidance_scale: see `predict`.
-            denoiser: None: the one that gradients flow through.
+            latents: (K,N,C,H,W), one set of latents per step.
+            conditioning: of the N prompts, repeated K times.
+            guidance_scale: <= 1: no guidance.
+            denoiser: None: `trained`, with a gradient.
         """
         denoiser = denoiser or self.trained
         steps = [self.steps[index] for index in indices]
-        # One step is asked for as the rollout does, so that it rounds as the rollout did.
+        # A single step is passed in the same form as in the rollout, so that rounding is the same.
         asked = steps if len(steps) > 1 else steps[0]
         output = self.predict(denoiser, asked, latents.flatten(0, 1), conditioning, guidance_scale)
         output = output.unflatten(0, latents.shape[:2])
@@ -225,7 +225,7 @@ class StableDiffusionPolicy:
     def transition(
         self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Step `index` from latents (N,C,H,W) through the bare UNet: the clean prediction, and the next mean."""
+        """Step `index` from latents (N,C,H,W) with the unwrapped UNet: the clean prediction and the next mean."""
         step = self.steps[index]
         output = self.predict(self.denoiser, step, latents, conditioning, guidance_scale)
         return clean_prediction(step, output, latents), step_mean(step, output, latents)
@@ -238,7 +238,7 @@ class StableDiffusionPolicy:
         guidance_scale: float,
         denoiser: Any = None,
     ) -> torch.Tensor:
-        """The clean latents (N,C,H,W) that the UNet sees in `latents` of a timestep, a number or (N,)."""
+        """The clean latents (N,C,H,W) that the UNet predicts from `latents` at a timestep, a number or (N,)."""
         timesteps = torch.as_tensor(level, device=latents.device).expand(len(latents))
         output = self.predict(denoiser or self.trained, timesteps, latents, conditioning, guidance_scale)
         config, (signal, noise) = self.scheduler.config, self._signal_and_noise(level, latents)
@@ -270,7 +270,7 @@ class StableDiffusionPolicy:
     def distance_to_base(
         self, index: int, latents: torch.Tensor, conditioning: Conditioning, guidance_scale: float
     ) -> torch.Tensor:
-        """Mean squared difference of the UNet's output at step `index` from the base model's; carries a gradient."""
+        """Mean squared difference between the outputs of UNet and base model at step `index`; has a gradient."""
         step = self.steps[index]
         with torch.no_grad(), self.base_model():
             base = self.predict(self.denoiser, step, latents, conditioning, guidance_scale)
@@ -278,14 +278,14 @@ class StableDiffusionPolicy:
         return (tuned.float() - base.float()).square().mean()
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Pictures (N,3,H,W) float32 in [0,1] of latents (N,C,h,w); saturated pixels pass gradients on."""
+        """Decode latents (N,C,h,w) to pictures (N,3,H,W) float32 in [0,1]. Saturated pixels have a gradient too."""
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         scaled = (latents / self.vae.config.scaling_factor + shift).to(self.vae.dtype)
         return clamp_straight_through(at_least_float32(self.vae.decode(scaled, return_dict=False)[0]) * 0.5 + 0.5)
 
     @contextlib.contextmanager
     def base_model(self) -> Iterator[None]:
-        """Inside, the LoRA is off: the policy is the base model, bit for bit."""
+        """Within the context the LoRA is off and the policy is exactly the base model."""
         self.denoiser.disable_adapters()
         try:
             yield
@@ -293,14 +293,14 @@ class StableDiffusionPolicy:
             self.denoiser.enable_adapters()
 
     def _noise(self, seeds: Sequence[int]) -> torch.Tensor:
-        # On the CPU whatever the device: a seed then means the same picture everywhere.
+        # Drawn on the CPU for every device, so that a seed gives the same picture everywhere.
         shape = (len(self.steps) + 1, *self.latent_shape)
         rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(rows, dim=1).to(self.device)
 
 
 def _timesteps(steps: Sequence[DDIMStep] | torch.Tensor, latents: torch.Tensor, guidance_scale: float) -> torch.Tensor:
-    # One a row of the UNet's input, which guidance doubles.
+    # One timestep per row of the UNet's input. Guidance doubles the rows.
     rows = steps
     if not isinstance(steps, torch.Tensor):
         rows = torch.tensor([step.timestep for step in steps]).repeat_interleave(len(latents) // len(steps))

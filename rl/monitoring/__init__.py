@@ -1,1 +1,1 @@
-"""Is the run sound? Evaluation, side metrics, the alarm against reward hacking, early stopping."""
+"""Watch a run: evaluation, side metrics, the reward-hacking alarm, early stopping."""

@@ -1,4 +1,4 @@
-"""How sure is a mean over prompts? Intervals by bootstrap."""
+"""Bootstrap confidence intervals of a mean over prompts."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ _BOOTSTRAP_SAMPLES = 10_000
 def bootstrap_interval(
     gains: np.ndarray, prompts: Sequence[str], seed: int = 0, level: float = 0.95
 ) -> list[float]:
-    """Percentile interval of the mean of (N,) gains; prompts are drawn anew, with all their pictures.
+    """Percentile bootstrap interval of the mean of (N,) gains. Prompts are resampled, each with all its pictures.
 
     Args:
-        gains: one a picture, paired: what came after minus what was before.
-        prompts: N names; pictures with the same name are drawn together.
-        seed: of the draws.
-        level: share of the draws between the two ends.
+        gains: (N,), one paired difference (after minus before) per picture.
+        prompts: N names; pictures with the same name are resampled together.
+        seed: of the resampling.
+        level: confidence level, the share of resampled means inside the interval.
 
     Returns:
         [low, high].
@@ -29,7 +29,7 @@ def bootstrap_interval(
     sums, sizes = np.bincount(clusters, weights=gains), np.bincount(clusters)
     random = np.random.default_rng(seed)
     means = []
-    for _ in range(10):  # in parts: the draws of thousands of prompts would fill memory
+    for _ in range(10):  # in parts, because with thousands of prompts all draws at once would not fit into memory
         drawn = random.integers(len(sums), size=(_BOOTSTRAP_SAMPLES // 10, len(sums)))
         means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])

@@ -1,4 +1,4 @@
-"""Early stopping: end a run that no longer improves, or whose reward is hacked, and keep its best weights."""
+"""Early stopping: end a run that no longer improves or whose reward is hacked, and keep its best weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import torch
 
 
 class EarlyStop:
-    """Remembers the best evaluation and the weights it was of.
+    """Stores the best evaluation and its weights, and says when to stop.
 
     Args:
-        parameters: the trained weights; inside `Trainer` they hold the moving average when an evaluation runs.
-        patience: evaluations in a row without a better one after which to stop; 0: never.
+        parameters: the trained weights; in `Trainer` they hold the moving average during an evaluation.
+        patience: stop after this many evaluations in a row without a new best one; 0: never.
         on_alarm: whether the reward-hacking alarm stops the run.
 
     Example:
@@ -31,7 +31,7 @@ class EarlyStop:
         self.weights: list[torch.Tensor] = []
 
     def see(self, epoch: int, value: float, *, alarm: bool = False) -> bool:
-        """Take in an evaluation, with the weights it was of in the parameters; True: it is time to stop."""
+        """Record an evaluation of the weights that are in the parameters now; returns whether to stop."""
         if not (self.patience or self.on_alarm):
             return False
         self.waited += 1
@@ -43,15 +43,15 @@ class EarlyStop:
 
     @torch.no_grad()
     def restore_best(self) -> None:
-        """Put the best evaluation's weights into the parameters; without an evaluation nothing happens."""
+        """Copy the best evaluation's weights into the parameters; does nothing if there was no evaluation."""
         for parameter, weight in zip(self.parameters, self.weights, strict=bool(self.weights)):
             parameter.copy_(weight)
 
     def message(self, epoch: int) -> str:
-        """What a run that ends so says."""
+        """The message of a run that is stopped early."""
         reason = "the reward is being hacked" if self.alarmed else f"the last {self.waited} evaluations were no better"
         return (
-            f"Stopped early after epoch {epoch}: {reason}. Kept are the weights of the best evaluation, "
+            f"Stopped early after epoch {epoch}: {reason}. The weights of the best evaluation are kept: "
             f"{self.best:.4f} at epoch {self.best_epoch}."
         )
 
@@ -60,6 +60,6 @@ class EarlyStop:
         return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any], weights: Sequence[torch.Tensor]) -> None:
-        """Put back what `state_dict` gave, and the best weights."""
+        """Restore the result of `state_dict`, and the best weights."""
         self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
         self.weights = [weight.to(p.device) for weight, p in zip(weights, self.parameters, strict=bool(weights))]

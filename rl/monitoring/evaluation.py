@@ -1,4 +1,4 @@
-"""Does the LoRA beat the base model? Same prompts, same seeds, each side at its own best guidance."""
+"""Compare LoRA and base model on the same prompts and seeds, each at its own best guidance scale."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from rl.runs.pictures import save_picture
 
 @dataclass
 class Scores:
-    """Scores of one picture a prompt: `reward` is the trained sum, the rest one column a held-out reward."""
+    """Scores, one picture per prompt. Column `reward` is the trained sum; the others are the held-out rewards."""
 
     columns: dict[str, np.ndarray]
 
@@ -32,12 +32,17 @@ class Evaluator:
     """Scores a policy on fixed prompts and seeds.
 
     Args:
-        policy: the policy, LoRA included.
-        rewards: what was trained on.
-        eval_rewards: held-out rewards; the first one decides on the best guidance, of both sides alike.
-        prompts: evaluation prompts, used in order, anew from the first where more are asked for.
+        policy: the policy, with its LoRA.
+        rewards: the training rewards.
+        eval_rewards: held-out rewards; the first one selects the best guidance scale for base and LoRA.
+        prompts: evaluation prompts, used in order; if more are needed, they start over.
         seed: of the pictures; picture i always has the same noise.
-        gather: puts every process's list of scores together; None: one process.
+        batch_size: pictures per batch.
+        process: (index of this process, number of processes).
+        gather: collects the lists of scores of all processes; None: one process.
+
+    Raises:
+        ValueError: a held-out reward is named "reward".
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class Evaluator:
     ) -> None:
         if "reward" in eval_rewards.names:
             raise ValueError(
-                "eval_rewards: expected other names than 'reward', which stands for the trained sum. Rename the "
+                "eval_rewards: expected other names than 'reward', which is the name of the trained sum. Rename the "
                 "function."
             )
         self.policy, self.rewards, self.eval_rewards = policy, rewards, eval_rewards
@@ -63,7 +68,7 @@ class Evaluator:
 
     @property
     def metric(self) -> str:
-        """The column that decides: the first held-out reward, or the trained one where there is none."""
+        """The column that selects the best: the first held-out reward, or `reward` if there is none."""
         return self.eval_rewards.names[0] if self.eval_rewards.names else "reward"
 
     def prompt(self, index: int) -> str:
@@ -71,7 +76,7 @@ class Evaluator:
         return self.prompts[index % len(self.prompts)]
 
     def pictures(self, indices: Sequence[int], guidance_scale: float) -> torch.Tensor:
-        """Pictures (N,3,H,W) in [0,1] of the policy as it stands."""
+        """Sample pictures (N,3,H,W) in [0,1] with the current weights."""
         prompts = [self.prompt(i) for i in indices]
         seeds = [sample_seed(self.seed, i) for i in indices]
         latents = self.policy.rollout(prompts, seeds, guidance_scale, log_probs=False).latents[-1]
@@ -79,7 +84,7 @@ class Evaluator:
             return self.policy.decode(latents)
 
     def score(self, images: torch.Tensor, indices: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Scores (N,) of pictures `indices`, one column a reward: `reward` is the trained sum."""
+        """Scores (N,) of pictures `indices`, one column per reward; `reward` is the trained sum."""
         prompts = [self.prompt(i) for i in indices]
         with torch.no_grad():
             return {"reward": self.rewards(images, prompts)[0]} | self.eval_rewards(images, prompts)[1]
@@ -106,7 +111,14 @@ class Evaluator:
         progress: Callable[[int], Any] | None = None,
         lora_scales: Sequence[float] = (),
     ) -> "Comparison":
-        """Base and LoRA at every guidance scale; the LoRA at its best one with other strengths as well."""
+        """Score base and LoRA at every guidance scale, and the LoRA at its best one also with other strengths.
+
+        Args:
+            count: pictures per side and scale.
+            guidance_scales: to try on both sides.
+            progress: called with the number of pictures after each batch.
+            lora_scales: strengths of the LoRA to try; 1 is always included.
+        """
         lora = {g: self.scores(count, g, progress) for g in guidance_scales}
         with self.policy.base_model():
             base = {g: self.scores(count, g, progress) for g in guidance_scales}
@@ -119,10 +131,10 @@ class Evaluator:
 
 @dataclass
 class Comparison:
-    """Scores of both sides by guidance scale, and what they say; `scaled`: the LoRA's at other strengths than 1.
+    """Scores of base and LoRA by guidance scale. `scaled`: the LoRA's scores by strength, for strengths other than 1.
 
-    Both sides are judged at the guidance scale that is best for them by `metric`, chosen on the same pictures that
-    are reported: the choice is equally optimistic for both.
+    Each side is judged at its own best guidance scale by `metric`. The scale is chosen on the reported pictures, so the
+    numbers are slightly too good, but equally so for both sides.
     """
 
     base: dict[float, Scores]
@@ -142,7 +154,7 @@ class Comparison:
         return max(self.lora, key=lambda g: self.lora[g].mean(self.metric))
 
     def sweep(self) -> list[dict[str, Any]]:
-        """One row a side and guidance scale."""
+        """One row per side and guidance scale."""
         return [
             {"model": model, "guidance": g} | {name: scores.mean(name) for name in scores.columns}
             for model, sides in (("base", self.base), ("lora", self.lora))
@@ -150,7 +162,7 @@ class Comparison:
         ]
 
     def lora_scales(self) -> list[dict[str, Any]]:
-        """One row a strength of the LoRA, all at its best guidance; empty where only 1 was tried."""
+        """One row per strength of the LoRA, all at its best guidance; empty if only 1 was tried."""
         if not self.scaled:
             return []
         rows = self.scaled | {1.0: self.lora[self.guidance_lora]}
@@ -160,9 +172,9 @@ class Comparison:
         ]
 
     def summary(self) -> dict[str, Any]:
-        """For each column: mean of both sides, mean paired gain, its 95 % interval by bootstrap over prompts.
+        """For each column: mean of both sides, mean paired gain, and its 95 % bootstrap interval over prompts.
 
-        A held-out reward called `xyz_reward` has the keys xyz_base, xyz_lora, xyz_gain, xyz_gain_ci.
+        A held-out reward named `xyz_reward` has the keys xyz_base, xyz_lora, xyz_gain, xyz_gain_ci.
         """
         base, lora = self.base[self.guidance_base], self.lora[self.guidance_lora]
         summary: dict[str, Any] = {
@@ -182,7 +194,7 @@ class Comparison:
         return summary
 
     def table(self) -> str:
-        """The summary as lines of text, one a column of scores."""
+        """The summary as lines of text, one per column of scores."""
         summary = self.summary()
         lines = [
             f"{self.base_and_lora()} on {len(self.prompts)} pictures, same prompts and seeds",
@@ -199,7 +211,7 @@ class Comparison:
         return "\n".join(lines)
 
     def base_and_lora(self) -> str:
-        """Both sides with the guidance they are judged at."""
+        """Both sides with their guidance scales, for the table's head."""
         return f"base (guidance {self.guidance_base:g}) and LoRA (guidance {self.guidance_lora:g})"
 
 
@@ -209,9 +221,16 @@ def short_name(name: str) -> str:
 
 
 def write_evaluation(run: Path, evaluator: Evaluator, comparison: Comparison, examples: int = 12) -> None:
-    """Write `evaluation.json` and example pictures of both sides, same prompts and seeds, to `samples/evaluation/`."""
+    """Write `evaluation.json`, and example pictures of both sides to `samples/evaluation/`.
+
+    Args:
+        run: the run folder.
+        evaluator: samples the pictures again, with the same prompts and seeds.
+        comparison: the scores.
+        examples: number of example pictures per side.
+    """
     count = min(examples, len(comparison.prompts))
-    # Spread over the evaluation, not its head: neighbouring prompts tend to resemble each other.
+    # Evenly spread over the evaluation, because neighbouring prompts are often similar.
     indices = np.linspace(0, len(comparison.prompts) - 1, count).astype(int).tolist()
     folder = run / "samples" / "evaluation"
     folder.mkdir(parents=True, exist_ok=True)

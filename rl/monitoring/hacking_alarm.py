@@ -1,8 +1,8 @@
-"""Is the reward rising at the expense of what it stands for? Paired changes since before training, and the alarm.
+"""The reward-hacking alarm: the reward rises while held-out metrics fall.
 
-A *suspicion* at one evaluation: the reward's gain over the base model (same prompts, same seeds) has an interval wholly
-above 0, and a held-out metric has fallen beyond its noise. The *alarm*: the same metric is suspicious at two
-evaluations in a row.
+All changes are paired differences to the base model, with the same prompts and seeds. A metric is *suspicious* at an
+evaluation if the interval of the reward's gain is above 0 and the metric has fallen significantly. The *alarm* is given
+if the same metric is suspicious at two evaluations in a row. One evaluation is called a look.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,27 +13,28 @@ import numpy as np
 
 from rl.monitoring.bootstrap import bootstrap_interval
 
-PANEL_FILE = "hacking_panel.json"  # in the run folder: the looks, which the report draws
+PANEL_FILE = "hacking_panel.json"  # in the run folder: all looks, for the report
 
-# A run is looked at many times. In a simulation of 14 looks at 64 prompts, a held-out reward that only drifts about no
-# change (correlation 0.8 from look to look) lies wholly below 0 at some look of 20 % of runs at the 95 % level, of 6 %
-# at 99 %, and at two looks in a row of 2 %. The second look also waits out the ordinary run whose reward gains a few
-# epochs before the metric that it drags along recovers.
+# Many looks at one run mean many chances of a false alarm. In a simulation of 14 looks at 64 prompts, a held-out reward
+# changed only by chance (correlation 0.8 from look to look). Its interval was below 0 at some look in 20 % of runs at
+# level 95 %, in 6 % at level 99 %, and at two looks in a row in 2 %. The second look also avoids alarms in normal runs,
+# in which a metric falls for a few epochs and then recovers.
 LEVEL = 0.99
 LOOKS = 2
 
-# What training on any reward narrows a little, and what only a collapse halves. The other measures never raise an
-# alarm: similarity to the base falls in every run that learns, saturation has no good direction.
+# Training on any reward reduces these a little; only a collapse halves them. The other side metrics never raise an
+# alarm: similarity to the base model falls in every run that learns, and saturation has no good direction.
 COLLAPSE_METRICS = ("colour_entropy", "edge_density", "diversity")
 COLLAPSE_SHARE = 0.5
 
-# Bootstrapping fewer promises more than it holds: signs alone agree in 1 of 2^n unchanged metrics, 1 in 256 here.
+# With fewer units the bootstrap interval is too narrow. By chance alone, all n differences of an unchanged metric are
+# negative in 1 of 2^n cases, here 1 in 256, and the interval is then below 0.
 FEWEST_UNITS = 8
 
 
 @dataclass(frozen=True)
 class Change:
-    """A metric before training and now: means over prompts, their difference and its interval at `LEVEL`."""
+    """A metric's mean over prompts before training and now, the difference, and its interval at `LEVEL`."""
 
     metric: str
     base: float
@@ -51,7 +52,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Look:
-    """One evaluation: every metric's change, and which held-out metrics are suspicious or raise the alarm."""
+    """One evaluation: the change of every metric, and the names of suspicious and alarming ones."""
 
     epoch: int
     changes: dict[str, Change]
@@ -59,7 +60,7 @@ class Look:
     alarming: list[str]
 
     def record(self) -> dict[str, Any]:
-        """As JSON data; `from_record` reads it."""
+        """The look as JSON data for `from_record`."""
         return asdict(self)
 
     @classmethod
@@ -71,7 +72,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Alarm:
-    """The reward has risen while held-out metrics have fallen; `since` is the epoch of the alarm's onset."""
+    """An alarm: the reward has risen while held-out metrics have fallen, at every look since epoch `since`."""
 
     epoch: int
     since: int
@@ -80,11 +81,11 @@ class Alarm:
 
     @property
     def is_onset(self) -> bool:
-        """Whether the evaluation before this one gave no alarm."""
+        """Whether this is the first evaluation of the alarm."""
         return self.epoch == self.since
 
     def record(self) -> dict[str, Any]:
-        """As JSON data, for summary.json."""
+        """The alarm as JSON data, for summary.json."""
         return {"epoch": self.epoch, "metrics": [change.metric for change in self.fallen]} | {
             "reward": asdict(self.reward), "fallen": [asdict(change) for change in self.fallen],
         }  # fmt: skip
@@ -100,20 +101,20 @@ def judge(
 ) -> Look:
     """Compare a policy with the base model, prompt by prompt.
 
-    A held-out reward is suspicious when its change's interval lies wholly below 0; a metric of `COLLAPSE_METRICS` when
-    it has lost more than half, that is when the interval of now - base / 2 lies wholly below 0. Nothing is while the
-    interval of the reward's gain does not lie wholly above 0, or with fewer than `FEWEST_UNITS` units.
+    A held-out reward is suspicious if the interval of its change is below 0. A metric of `COLLAPSE_METRICS` is
+    suspicious if it has lost more than half, that is, if the interval of now - base / 2 is below 0. Nothing is
+    suspicious unless the interval of the reward's gain is above 0 and there are at least `FEWEST_UNITS` units.
 
     Args:
         epoch: epochs trained.
         base: columns (N,) of the base model; "reward" is the trained sum.
         now: the same columns of the policy.
-        units: N names; rows with the same name are drawn together.
+        units: N names; rows with the same name are resampled together.
         held_out: names of columns for which higher is better.
         earlier: looks before this one.
 
     Returns:
-        the look; its `alarming` names metrics that were suspicious at the look before, too.
+        the look; `alarming` are the metrics that are suspicious now and were suspicious at the look before.
 
     Example:
         >>> base = {"reward": np.zeros(9), "oracle": np.ones(9)}
@@ -142,7 +143,7 @@ def judge(
 
 
 def alarms(looks: Sequence[Look]) -> list[Alarm]:
-    """Every look that gives an alarm, in order."""
+    """The alarms of a run, one per look with alarming metrics, in order."""
     found: list[Alarm] = []
     since = None
     for look in looks:
@@ -156,20 +157,20 @@ def alarms(looks: Sequence[Look]) -> list[Alarm]:
 
 
 def alarm_message(alarm: Alarm, pictures: int) -> str:
-    """What is printed at an alarm's onset.
+    """The message printed when an alarm starts.
 
     Args:
         alarm: the alarm.
-        pictures: how many pictures a side were compared.
+        pictures: number of pictures compared, per side.
     """
     fallen = " and ".join(change.metric for change in alarm.fallen)
     lines = [
-        f"ALARM at epoch {alarm.epoch}: the reward rises while {fallen} falls. The reward may be being hacked.",
+        f"ALARM at epoch {alarm.epoch}: the reward rises while {fallen} falls. The reward may be hacked.",
         f"  {alarm.reward}",
         *(f"  {change}" for change in alarm.fallen),
-        f"  before training -> now, {pictures} pictures a side with the same prompts and seeds, {LOOKS} evaluations in "
-        "a row.",
-        "  What to do: look at the newest pictures in samples/; stop and go on from an earlier checkpoint, or change "
-        "the reward (docs/reward-hacking.md).",
+        f"  before training -> now, {pictures} pictures per side with the same prompts and seeds, {LOOKS} evaluations "
+        "in a row.",
+        "  What to do: look at the newest pictures in samples/. If they are bad, stop and resume from an earlier "
+        "checkpoint, or change the reward (docs/reward-hacking.md).",
     ]
     return "\n".join(lines)

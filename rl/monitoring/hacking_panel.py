@@ -1,7 +1,7 @@
-"""At each evaluation: reward, held-out rewards and side metrics against the base model's, and the alarm.
+"""Evaluation during training: compare reward, held-out rewards and side metrics with the base model's; give the alarm.
 
-What it finds is logged, and kept with its intervals in `hacking_panel.json` of the run folder, which the report draws
-and a resumed run reads.
+The results are logged, and saved with their intervals in the run folder's `hacking_panel.json` for the report and for a
+resumed run.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ _RESERVED = ("alarm", "similarity_to_base", *_MEASURES, "diversity")
 
 
 class HackingPanel:
-    """Watches a run for reward hacking, on fixed prompts and seeds.
+    """Checks a run for reward hacking, on fixed prompts and seeds.
 
-    The base model's pictures are drawn once, at the first evaluation, and kept reduced on the CPU, this process's
-    share. A resumed run draws them again: they depend on prompts and seeds alone.
+    The base model's pictures are sampled once, at the first evaluation. Each process keeps its share on the CPU,
+    reduced in size. A resumed run samples the same ones again, because they depend on prompts and seeds only.
 
     Args:
-        evaluator: draws and scores pictures; with several processes, each does its share of prompts.
-        num_prompts: prompts an evaluation.
-        group_size: pictures per prompt; 1: diversity is not measured.
-        guidance_scale: of both sides.
+        evaluator: samples and scores pictures; with several processes, each does its share of prompts.
+        num_prompts: prompts per evaluation.
+        group_size: pictures per prompt; with 1, diversity is not measured.
+        guidance_scale: for base model and policy.
 
     Raises:
         ValueError: a held-out reward has the name of a side metric.
@@ -61,20 +61,20 @@ class HackingPanel:
         self._base: dict[str, np.ndarray] | None = None
         self._base_pictures: list[torch.Tensor] = []
         texts = [evaluator.prompt(slot) for slot in range(num_prompts)]
-        # With a handful of prompts those are all there is to know about; chance is then in the seeds.
+        # With very few prompts, the intervals are over seeds and hold for these prompts only.
         self.units = texts if len(set(texts)) >= FEWEST_UNITS else [str(slot) for slot in range(num_prompts)]
 
     @property
     def alarm(self) -> Alarm | None:
-        """The alarm that the last evaluation gave, if it gave one."""
+        """The alarm of the last evaluation, or None."""
         given = alarms(self.looks)
         return given[-1] if given and given[-1].epoch == self.looks[-1].epoch else None
 
     def open(self, run: Path, epoch: int) -> None:
-        """Work in a run folder, going on after `epoch`: what its file says about later epochs is forgotten.
+        """Use a run folder and continue after `epoch`. Evaluations of later epochs in its file are dropped.
 
         Raises:
-            ValueError: the file is there and is not a panel's.
+            ValueError: the folder's hacking_panel.json cannot be read.
         """
         self.run, path = run, run / PANEL_FILE
         self.looks = []
@@ -84,25 +84,25 @@ class HackingPanel:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(
                     f"Expected {path} to hold a run's earlier evaluations, got {shortened(repr(error))}. Move the "
-                    "file away; the panel then begins anew."
+                    "file away to start a new panel."
                 ) from error
             self.looks = [look for look in looks if look.epoch <= epoch]
         if self.num_prompts < FEWEST_UNITS and self._is_main:
             announce(
                 f"eval_freq_num_prompts: {self.num_prompts} prompts are too few to tell reward hacking from noise. The "
-                f"side metrics are logged; for the alarm set it to {FEWEST_UNITS} or more."
+                f"side metrics are logged without an alarm. For the alarm, set it to {FEWEST_UNITS} or more."
             )
 
     def evaluate(self, epoch: int) -> tuple[dict[str, float], Alarm | None]:
-        """Draw, measure and judge the policy as it stands; announces the onset of an alarm.
+        """Sample and measure the current policy and compare it with the base model; prints a new alarm.
 
-        Every process must call it. The random generators are left as they were.
+        Every process must call it. The state of the random generators does not change.
 
         Args:
             epoch: epochs trained.
 
         Returns:
-            metrics to log, `eval/NAME` means over prompts and `eval/alarm` 0 or 1; the alarm while there is one, the
+            metrics to log (`eval/NAME`, a mean over prompts; `eval/alarm`, 0 or 1), and the alarm or None. Both are the
             same on every process.
         """
         if self._base is None:
@@ -120,7 +120,7 @@ class HackingPanel:
         return means | {"eval/alarm": float(alarm is not None)}, alarm
 
     def summary(self) -> dict[str, Any]:
-        """For summary.json: `alarms`, one entry an onset."""
+        """For summary.json: `alarms`, one entry per alarm."""
         return {"alarms": [alarm.record() for alarm in alarms(self.looks) if alarm.is_onset]}
 
     @property
@@ -128,15 +128,15 @@ class HackingPanel:
         return self.evaluator.process[0] == 0
 
     def _measure(self, base: list[torch.Tensor] | None) -> tuple[dict[str, np.ndarray], list[torch.Tensor]]:
-        """Columns (num_prompts,), each a mean over a prompt's pictures; and this process's pictures, reduced.
+        """Columns (num_prompts,) of means over a prompt's pictures, and this process's pictures, reduced in size.
 
         Args:
-            base: the base model's reduced pictures in the same batches; None: these are the base model's.
+            base: the base model's reduced pictures in the same batches; None: the policy is the base model now.
         """
         evaluator, size = self.evaluator, self.evaluator.batch_size
         rank, world = evaluator.process
         slots = range(rank, self.num_prompts, world)
-        # A whole number of rounds through the prompts from one picture of a group to the next: same prompt, new seed.
+        # Indices of a group's pictures differ by a multiple of the number of prompts: same prompt, another seed.
         stride = -(-self.num_prompts // len(evaluator.prompts)) * len(evaluator.prompts)
         indices = [slot + place * stride for slot in slots for place in range(self.group_size)]
         names = ["reward", *evaluator.eval_rewards.names, "similarity_to_base", *_MEASURES]
@@ -177,8 +177,8 @@ class HackingPanel:
 
 @contextlib.contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    # A reward may draw random numbers. Both sides get the same ones, so that they stay paired; training goes on with
-    # its own, so that a resumed run, which measures the base model again, is still the uninterrupted one.
+    # A reward may draw random numbers. Base model and policy get the same ones, so that scores stay paired. Training
+    # keeps its own state: a resumed run, which measures the base model again, must equal an uninterrupted one.
     state = random_state()
     set_seed(seed)
     try:

@@ -1,6 +1,6 @@
-"""What a reward may ruin while it rises: plain measures of pictures, each a pure function without a model behind it.
+"""Side metrics: simple measures of pictures that a hacked reward often ruins. All are pure functions without a model.
 
-Pictures are float tensors (B,3,H,W) in [0,1]; half precision is computed in float32, float64 stays.
+Pictures are float tensors (B,3,H,W) in [0,1]. Half precision is converted to float32; float64 stays.
 """
 
 from itertools import combinations
@@ -8,7 +8,7 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 
-_LUMA = (0.299, 0.587, 0.114)  # Rec. 601: weights for gamma-encoded values, which is what pictures hold
+_LUMA = (0.299, 0.587, 0.114)  # Rec. 601: weights for gamma-encoded values, as in ordinary pictures
 _SSIM_WINDOW, _SSIM_C1, _SSIM_C2 = 7, 0.01**2, 0.03**2
 
 
@@ -19,7 +19,7 @@ def colour_entropy(images: torch.Tensor, levels: int = 4) -> torch.Tensor:
 
     Args:
         images: (B,3,H,W).
-        levels: steps a channel.
+        levels: steps per channel.
 
     Returns:
         (B,) bits in [0, 3 log2(levels)]: 0 for one colour, 6 at most with 4 levels.
@@ -40,13 +40,13 @@ def colour_entropy(images: torch.Tensor, levels: int = 4) -> torch.Tensor:
 
 
 def edge_density(images: torch.Tensor, threshold: float = 0.1) -> torch.Tensor:
-    """Share of pixels at an edge: where the luma Y = 0.299 R + 0.587 G + 0.114 B changes fast.
+    """Share of pixels at an edge, where the luma Y = 0.299 R + 0.587 G + 0.114 B has a large gradient.
 
-    The slope is Sobel's, |(G_x, G_y)| / 8, in luma a pixel; the picture's border pixels do not count.
+    The gradient is Sobel's, |(G_x, G_y)| / 8, in luma per pixel. Border pixels are left out.
 
     Args:
         images: (B,3,H,W) with H, W >= 3.
-        threshold: slope from which a pixel counts.
+        threshold: a pixel counts if its gradient is larger.
 
     Returns:
         (B,) in [0, 1]: 0 for one colour.
@@ -89,11 +89,10 @@ def saturation(images: torch.Tensor) -> torch.Tensor:
 
 
 def similarity(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Structural similarity (SSIM) of pictures and others in their places, mean over the three channels.
+    """Structural similarity (SSIM) of each picture and its counterpart, mean over the three channels.
 
     Wang et al. 2004 as scikit-image computes it: 7 x 7 box windows inside the picture, sample covariance,
-    K1 = 0.01, K2 = 0.03. Of the channels, not of the luma alone: a picture that has only changed its colours is
-    not the same picture.
+    K1 = 0.01, K2 = 0.03. It is computed per channel and not on the luma, so a change of colours alone counts too.
 
     Args:
         images: (B,3,H,W).
@@ -113,7 +112,7 @@ def similarity(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     images, others = _checked(images), _checked(others)
     if images.shape != others.shape:
         raise ValueError(f"Expected equal shapes, got {tuple(images.shape)} and {tuple(others.shape)}.")
-    # Moments about the mean colour: about 0 their rounding errors come near C2 for flat pictures.
+    # Subtract the mean colour first. Otherwise rounding errors of the moments are as large as C2 for flat pictures.
     centre = images.mean((2, 3), keepdim=True)
     a, b = images - centre, others - centre
     window = min(_SSIM_WINDOW, *images.shape[2:])
@@ -132,16 +131,16 @@ def similarity(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def diversity(groups: torch.Tensor) -> torch.Tensor:
-    """How much the pictures of one prompt differ: root mean square pixel difference, mean over all pairs.
+    """How much the pictures of one prompt differ: mean over all pairs of the root mean square pixel difference.
 
     Args:
         groups: (B,G,3,H,W), G >= 2 pictures of each of B prompts.
 
     Returns:
-        (B,) in [0, 1]: 0 where all pictures are equal.
+        (B,) in [0, 1]: 0 if all pictures are equal.
 
     Raises:
-        ValueError: other shapes, or G < 2.
+        ValueError: wrong shape, or G < 2.
 
     Example:
         >>> diversity(torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])[None])
@@ -155,9 +154,9 @@ def diversity(groups: torch.Tensor) -> torch.Tensor:
 
 
 def reduced(images: torch.Tensor, side: int = 64) -> torch.Tensor:
-    """Pictures made smaller by averaging, until their longer side is at most `side`; smaller ones as they are.
+    """Shrink pictures by averaging until their longer side is at most `side`; smaller ones stay as they are.
 
-    For comparisons of pictures: about composition and colour, not grain, and cheap to keep.
+    Reduced pictures are cheap to keep, and comparing them measures composition and colour but not fine grain.
 
     Example:
         >>> reduced(torch.rand(2, 3, 512, 256)).shape

@@ -1,1 +1,1 @@
-"""What a run writes about itself: metrics, grids, summary and the report page."""
+"""The report page of a run."""

@@ -1,4 +1,4 @@
-"""Base model against LoRA in the report: the headline's cards and the example pictures."""
+"""Comparison of base model and LoRA in the report: the cards at the top and the example pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _EXAMPLE_SIDE = 384  # pixels
 
 @dataclass(frozen=True)
 class Card:
-    """Means of one reward over the held-out prompts; anything may be missing."""
+    """Means of one reward over the evaluation prompts. Every value except the name may be missing (None)."""
 
     name: str
     base: Any
@@ -37,7 +37,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and seed, drawn by the base model and with the LoRA."""
+    """One prompt and seed, sampled from the base model and with the LoRA."""
 
     prompt: str
     seed: str | None
@@ -51,24 +51,24 @@ def cards(summary: Mapping[str, Any]) -> list[Card]:
 
 
 def headline_facts(summary: Mapping[str, Any]) -> list[str]:
-    """How the comparison was made, or that none was."""
+    """Short facts on how the comparison was made, or that there was none."""
     facts = []
     if not _compared(summary):
-        facts.append("Base and LoRA were not compared: below is what training has logged")
+        facts.append("Base and LoRA were not compared; the curves below are from training")
     if "n_prompts" in summary:
-        facts.append(f"{number(summary['n_prompts'], 0)} held-out prompts, same seeds on both sides")
+        facts.append(f"{number(summary['n_prompts'], 0)} held-out prompts, same seeds for base and LoRA")
     if "guidance_base" in summary and "guidance_lora" in summary:
         base, lora = scale(summary["guidance_base"]), scale(summary["guidance_lora"])
         facts.append(f"each at its own best guidance: base {base}, LoRA {lora}")
     if "epochs" in summary:
         facts.append(f"{number(summary['epochs'], 0)} epochs")
     if isinstance(summary.get("seconds"), (int, float)):
-        facts.append(f"{number(summary['seconds'] / 60, 1)} minutes in all")
+        facts.append(f"{number(summary['seconds'] / 60, 1)} minutes in total")
     return facts
 
 
 def witness(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """The reward that colours the examples: the oracle where there is one."""
+    """The reward that sets the colours of the examples: the oracle if there is one."""
     return ((_compared(pairs[0]) if pairs else []) or ["reward"])[0]
 
 
@@ -96,7 +96,7 @@ def _card(name: str, summary: Mapping[str, Any]) -> Card:
 
 
 def _compared(source: Mapping[str, Any]) -> list[str]:
-    """Names with a NAME_base and a NAME_lora, the witness first, the trained reward next."""
+    """Names with both NAME_base and NAME_lora: the oracle first, then the trained reward, then the rest."""
     names = [key.removesuffix("_lora") for key in source if key.endswith("_lora")]
     names = [name for name in names if f"{name}_base" in source and name != "guidance"]
     return sorted(names, key=lambda name: (name != "oracle", name != "reward"))

@@ -1,4 +1,4 @@
-"""The curves of training in the report: a chart for each column of metrics.csv that has two points or more."""
+"""The training curves in the report: one chart per column of metrics.csv with at least two points."""
 
 import math
 import re
@@ -16,24 +16,24 @@ _SHOWN_FIRST = re.compile(r"reward(_mean)?$|reward/|eval/")
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """Charts that the report shows at once, and those that it folds away."""
+    """Charts that the report shows at first, and charts that it folds away."""
 
     first: list[Chart]
     folded: list[Chart]
 
 
 def training_curves(metrics: Metrics, *, panel: bool) -> TrainingCurves | None:
-    """The charts, in the order of the columns; None where there is nothing to draw.
+    """The charts, in the order of the columns; None if there is nothing to draw.
 
     Args:
         metrics: epoch -> name -> value.
-        panel: the report has the panel against reward hacking, which shows the evaluations.
+        panel: whether the report has the reward-hacking panel, which shows the evaluations already.
     """
     names = list(dict.fromkeys(name for row in metrics.values() for name in row))
     if panel:
         names = [name for name in names if not name.startswith("eval/")]
     terms = [name for name in names if name.startswith("reward/")]
-    if len(terms) == 1:  # one term of weight 1 repeats reward_mean
+    if len(terms) == 1:  # a single term is reward_mean again, up to its weight
         names.remove(terms[0])
     stds = {name: name.removesuffix("_mean") + "_std" for name in names if name.endswith("_mean")}
     spreads = {name: std for name, std in stds.items() if std in names}

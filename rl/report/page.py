@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file from whatever the run folder holds so far; `templates/report.html` lays it out."""
+"""The report of a run: one HTML file from whatever files the run folder has so far. Layout: `templates/report.html`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +27,10 @@ def write_report(run_dir: Path) -> Path:
 
 
 def report_html(run_dir: Path, metrics: Metrics) -> str:
-    """The page, from the run's metrics (epoch -> name -> value) and whatever else its folder holds so far.
+    """The page as HTML, from the run's metrics (epoch -> name -> value) and the other files of its folder.
 
     Raises:
-        ValueError: a file that no run wrote.
+        ValueError: a file of the folder is malformed.
     """
     config_text = _read(run_dir / "config.yaml")
     config = (read_plain_yaml(run_dir / "config.yaml") if config_text else None) or {}
@@ -54,10 +54,10 @@ def report_html(run_dir: Path, metrics: Metrics) -> str:
             config_text=config_text,
             oracle=_oracle_role(config, summary, evaluation),
         )
-    # a value of another kind anywhere in the files
+    # some value in the files has a wrong type
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected {run_dir} to hold what a run writes, got trouble: {shortened(repr(error))}. Look at "
+            f"Expected {run_dir} to hold the files of a run, got a malformed one: {shortened(repr(error))}. Check "
             f"config.yaml, summary.json, evaluation.json, {PANEL_FILE} and metrics.csv."
         ) from error
 
@@ -68,7 +68,7 @@ def _run_facts(config: Mapping[str, Any], metrics: Metrics) -> list[tuple[str, s
     facts += [("reward", reward) for reward in config.get("rewards") or []]
     trained = _sources(config, "rewards")
     for reward in _sources(config, "eval_rewards"):
-        facts.append(("also measured" if reward in trained else "witness, never trained on", reward))
+        facts.append(("also measured" if reward in trained else "held out, never trained on", reward))
     facts += [("last step logged", max(metrics) if metrics else None)]
     return [(name, str(value)) for name, value in facts if value is not None]
 
@@ -79,7 +79,7 @@ def _sources(config: Mapping[str, Any], field: str) -> list[str]:
 
 
 def _oracle_role(config: Mapping[str, Any], summary: Mapping[str, Any], evaluation: Mapping[str, Any]) -> str:
-    """Whether tinyworld's oracle is a "witness" of this run, was "trained on", or was not used (empty)."""
+    """How the run used tinyworld's oracle: "witness" (held out), "trained on", or empty (not used)."""
     if not any("oracle" in key for source in (summary, *evaluation.get("sweep", [])) for key in source):
         return ""
     return "trained on" if any("oracle" in source for source in _sources(config, "rewards")) else "witness"

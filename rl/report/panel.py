@@ -1,4 +1,4 @@
-"""The report's panel against reward hacking: held-out rewards and side metrics beside the reward, and the alarm."""
+"""The report's reward-hacking panel: reward, held-out rewards and side metrics over epochs, and the alarms."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from reward.pages.chart import Chart
 from reward.pages.line_chart import Line, line_chart
 from rl.monitoring.hacking_alarm import COLLAPSE_METRICS, COLLAPSE_SHARE, LOOKS, Change, Look, alarms
 
-_WIDTH, _HEIGHT = 360, 220  # of one of the small multiples
+_WIDTH, _HEIGHT = 360, 220  # of one small chart, in pixels
 _MEANINGS = {
     "similarity_to_base": "1: the base model's pictures",
     "colour_entropy": "bits",
@@ -20,7 +20,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class AlarmLine:
-    """An alarm in the box at the head of the report: the reward that rose, and what fell."""
+    """An alarm in the box at the top of the report: the changes of the reward and of the metrics that fell."""
 
     epoch: int
     changes: list[Change]
@@ -28,7 +28,7 @@ class AlarmLine:
 
 @dataclass(frozen=True)
 class Panel:
-    """What the panel shows; `num_prompts` and `group_size` as the file has them."""
+    """The values that the panel shows; `num_prompts` and `group_size` are taken from the file as they are."""
 
     verdict: str
     alarms: list[AlarmLine]
@@ -43,10 +43,13 @@ class Panel:
 
 
 def panel_values(panel: Mapping[str, Any]) -> Panel | None:
-    """The panel of a run's record of evaluations: every metric over epochs, then held-out rewards against the reward.
+    """The panel's values: every metric over epochs, then each held-out reward against the trained reward.
+
+    Args:
+        panel: content of hacking_panel.json.
 
     Returns:
-        None where there was no evaluation yet.
+        None if there was no evaluation yet.
     """
     looks = [Look.from_record(record) for record in panel.get("looks", [])]
     if not looks:

@@ -1,4 +1,4 @@
-"""Pictures of a run folder for its report; none from outside the folder."""
+"""Pictures for the report, only from inside the run folder."""
 
 import re
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ _GRID_SIDE = 1200  # pixels
 
 @dataclass(frozen=True)
 class Grids:
-    """The first and the last grid drawn in training, (name, picture), of `count` in samples/."""
+    """The first and the last grid of training as (name, picture), and the `count` of grids in samples/."""
 
     count: int
     shown: list[tuple[str, EmbeddedPicture | None]]
 
 
 def embed(run_dir: Path, name: Any, longest_side: int) -> EmbeddedPicture | None:
-    """A picture by its path in the run folder; None where the folder holds no such picture."""
+    """A picture by its path in the run folder; None if the folder has no such picture."""
     root = run_dir.resolve()
     path = (root / str(name)).resolve()
     if not name or not path.is_relative_to(root) or not path.is_file():
@@ -28,7 +28,7 @@ def embed(run_dir: Path, name: Any, longest_side: int) -> EmbeddedPicture | None
 
 
 def sample_grids(run_dir: Path) -> Grids | None:
-    """The grids in samples/; None where there is none."""
+    """The grids in samples/; None if there are none."""
     grids = sorted((run_dir / "samples").glob("*.png"), key=_natural_order)
     if not grids:
         return None

@@ -1,4 +1,4 @@
-"""What was swept after training, in the report: the guidance scale, and the strength of the LoRA."""
+"""The sweeps after training in the report: over the guidance scale and over the strength of the LoRA."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from rl.report.comparison import SIDES, scale, short_name
 
 @dataclass(frozen=True)
 class SweepRow:
-    """One line of the table; `chosen`: the scale at which this side was compared."""
+    """One line of the table; `chosen`: this guidance scale was used in the comparison."""
 
     side: str
     guidance: str
@@ -21,7 +21,7 @@ class SweepRow:
 
 @dataclass(frozen=True)
 class GuidanceSweep:
-    """Charts of each reward over guidance scales, and the same as a table."""
+    """One chart per reward over guidance scales, and the same numbers as a table."""
 
     columns: list[str]
     rows: list[SweepRow]
@@ -29,7 +29,7 @@ class GuidanceSweep:
 
 
 def guidance_sweep(evaluation: Mapping[str, Any]) -> GuidanceSweep | None:
-    """The sweep of evaluation.json; None where there was none."""
+    """The guidance sweep of evaluation.json; None if there was none."""
     rows = evaluation.get("sweep", [])
     if not rows:
         return None
@@ -45,7 +45,7 @@ def guidance_sweep(evaluation: Mapping[str, Any]) -> GuidanceSweep | None:
 
 
 def lora_scales(evaluation: Mapping[str, Any]) -> list[Chart]:
-    """A chart for each reward over strengths of the LoRA; empty where they were not tried."""
+    """One chart per reward over strengths of the LoRA; empty if only one was tried."""
     rows = sorted(evaluation.get("lora_scales", []), key=lambda row: row["scale"])
     return [_strength_chart(rows, name) for name in (rows[0] if rows else ()) if name != "scale"]
 

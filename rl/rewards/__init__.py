@@ -1,1 +1,1 @@
-"""Rewards by name, and rewards that need no training."""
+"""Load rewards by name; rewards that need no training."""

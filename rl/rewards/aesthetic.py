@@ -1,8 +1,8 @@
 """An aesthetic head over CLIP features as a reward: `aesthetic:HEAD.safetensors@BACKBONE[/PRETRAINED]`.
 
-The heads of LAION-Aesthetics (github.com/christophschuhmann/improved-aesthetic-predictor) are a chain of linear layers,
-without activations between them, over the L2-normalised image features of CLIP ViT-L/14; their dropouts act in training
-only. Their weights are the user's to bring: none come with this package.
+The heads of LAION-Aesthetics (github.com/christophschuhmann/improved-aesthetic-predictor) are a sequence of linear
+layers without activations, applied to the L2-normalised image features of CLIP ViT-L/14. Dropout is only used in
+training. The weights are not part of this package.
 """
 
 import re
@@ -17,12 +17,12 @@ DEFAULT_BACKBONE = "ViT-L-14/openai"
 
 
 class AestheticReward:
-    """score = W_n(... W_1(f / |f|) ...), f the image features of an open_clip model; prompts are not looked at.
+    """score = W_n(... W_1(f / |f|) ...), where f are the image features of an open_clip model. Prompts are ignored.
 
     Args:
         head: safetensors file with the layers' `weight` (out,in) and `bias` (out,), in the order of their names.
         backbone: open_clip's NAME/PRETRAINED, or a `local-dir:` or `hf-hub:` name.
-        device: where both are put.
+        device: of head and backbone.
 
     Raises:
         ValueError: not a safetensors file, or layers that do not fit each other or the backbone.
@@ -45,15 +45,15 @@ class AestheticReward:
         width = self.layers[0][0].shape[1]
         if width != self.backbone.embed_dim:
             raise ValueError(
-                f"Expected a head over {self.backbone.embed_dim} features, those of {backbone}, got one over {width} "
-                f"in {head}. Name its backbone: aesthetic:{head}@BACKBONE/PRETRAINED."
+                f"Expected a head over {self.backbone.embed_dim} features, the width of {backbone}, got one over "
+                f"{width} in {head}. Name its backbone: aesthetic:{head}@BACKBONE/PRETRAINED."
             )
         self.layers = [(weight.to(device or "cpu"), bias.to(device or "cpu")) for weight, bias in self.layers]
 
     def __call__(
         self, images: torch.Tensor, prompts: Sequence[str], metadata: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        """Pictures (B,3,H,W) in [0,1] -> (B,), about 1 to 10 with LAION's heads; differentiable in the pictures."""
+        """Score pictures (B,3,H,W) in [0,1]: (B,), about 1 to 10 with LAION's heads; differentiable in the pictures."""
         features = self.backbone.encode_images(self.backbone.transform(images.to(self.backbone.device))).float()
         hidden = torch.nn.functional.normalize(features, dim=-1)
         for weight, bias in self.layers:
@@ -62,7 +62,7 @@ class AestheticReward:
 
 
 def read_head(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The (weight, bias) of a head's linear layers, first to last, float32.
+    """Read a head: (weight, bias) of its linear layers, first to last, float32.
 
     Raises:
         ValueError, FileNotFoundError: see `AestheticReward`.
@@ -73,8 +73,8 @@ def read_head(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
         tensors = load_file(path)
     except Exception as error:
         raise ValueError(
-            f"Expected a safetensors file, got {path} ({error}). A .pth file is a pickle, which is not loaded here; "
-            "convert it once: safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)."
+            f"Expected a safetensors file, got {path} ({error}). A .pth file is a pickle, which is not loaded here. "
+            "Convert it once: safetensors.torch.save_file(torch.load(FILE, weights_only=True), OUT)."
         ) from error
     names = sorted((name for name in tensors if name.endswith("weight")), key=_numbers)
     layers = []
@@ -84,8 +84,8 @@ def read_head(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
             raise ValueError(f"Expected linear layers with weight (out,in) and bias (out,) in {path}, got {name}.")
         if layers and layers[-1][0].shape[0] != weight.shape[1]:
             raise ValueError(
-                f"Expected layers that fit each other in {path}, got {name} over {weight.shape[1]} values after one "
-                f"that gives {layers[-1][0].shape[0]}."
+                f"Expected layers that fit each other in {path}, got {name} with {weight.shape[1]} inputs after a "
+                f"layer with {layers[-1][0].shape[0]} outputs."
             )
         layers.append((weight, bias.float()))
     if not layers or layers[-1][0].shape[0] != 1:
@@ -94,5 +94,5 @@ def read_head(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _numbers(name: str) -> list[int]:
-    # layers.10 comes after layers.2.
+    # so that layers.10 comes after layers.2
     return [int(number) for number in re.findall(r"\d+", name)]

@@ -1,4 +1,4 @@
-"""A random view of each picture for the reward to look at, differentiable: what fools it must survive being moved."""
+"""Differentiable random views of pictures for the reward: patterns that fool it must survive a crop and noise."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,15 @@ from rl.models.clamping import clamp_straight_through
 
 
 def random_views(images: torch.Tensor, strength: float, seeds: Sequence[int]) -> torch.Tensor:
-    """Crop each picture to a random window, back to full size, and add noise.
+    """Crop each picture to a random window, resize it to full size, and add noise.
 
-    The window's side is 1 - u of the picture's, u uniform in [0, strength], at a random place; the noise has standard
-    deviation `strength`. Values that leave [0,1] are clamped, as a reward expects; gradients pass the clamp.
+    The window's side is 1 - u of the picture's, with u uniform in [0, strength], at a random place. The noise has
+    standard deviation `strength`. The result is clamped to [0,1] with a straight-through gradient.
 
     Args:
         images: (N,3,H,W) in [0,1].
-        strength: 0 (the pictures themselves) to 0.5.
-        seeds: N; a view is a function of its seed alone.
+        strength: 0 (no change) to 0.5.
+        seeds: N; a view depends only on its picture and seed.
 
     Returns:
         (N,3,H,W) in [0,1].

@@ -1,4 +1,4 @@
-"""Rewards that need no model: how well a picture compresses as JPEG. The classic first test of a DDPO run.
+"""Rewards without a model: how well a picture compresses as JPEG. The usual first test of a DDPO run.
 
 Black et al., "Training Diffusion Models with Reinforcement Learning" (arXiv:2305.13301), section 5.1.
 """
@@ -16,11 +16,11 @@ QUALITY = 95
 def jpeg_incompressibility(
     images: torch.Tensor, prompts: Sequence[str], metadata: Any
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Size of each picture as JPEG of quality 95, in kilobytes (1000 bytes): rewards detail and noise.
+    """Size of each picture as JPEG of quality 95, in kilobytes (1000 bytes). Rewards detail and noise.
 
     Args:
-        images: (B,3,H,W) in [0,1]; values beyond are cut.
-        prompts, metadata: not looked at.
+        images: (B,3,H,W) in [0,1]; other values are clamped.
+        prompts, metadata: ignored.
 
     Returns:
         (B,) float32 >= 0, and {}.
@@ -36,7 +36,7 @@ def jpeg_incompressibility(
 def jpeg_compressibility(
     images: torch.Tensor, prompts: Sequence[str], metadata: Any
 ) -> tuple[torch.Tensor, dict[str, Any]]:
-    """Minus `jpeg_incompressibility`: rewards smooth, simple pictures; (B,) float32 <= 0."""
+    """Minus `jpeg_incompressibility`, (B,) float32 <= 0. Rewards smooth, simple pictures."""
     sizes, info = jpeg_incompressibility(images, prompts, metadata)
     return -sizes, info
 

@@ -1,6 +1,7 @@
-"""Reward specs to one callable: a weighted sum whose parts are each logged alone.
+"""Turn reward specs into one callable: a weighted sum that also returns each term for the log.
 
-A reward is TRL's: `fn(images (B,3,H,W) float in [0,1], prompts: tuple[str], metadata: tuple) -> (rewards (B,), info)`.
+A reward function has TRL's form:
+`fn(images (B,3,H,W) float in [0,1], prompts: tuple[str], metadata: tuple) -> (rewards (B,), info)`.
 """
 
 import re
@@ -18,7 +19,7 @@ RewardFunction = Callable[[torch.Tensor, tuple[str, ...], tuple[Any, ...]], Any]
 
 
 class NonFiniteRewardError(ValueError):
-    """A reward came out as NaN or infinite; carries the pictures, prompts and rewards of the batch."""
+    """A reward is NaN or infinite. The error holds the batch's pictures, prompts and rewards."""
 
     def __init__(self, message: str, images: torch.Tensor, prompts: tuple[str, ...], rewards: torch.Tensor) -> None:
         super().__init__(message)
@@ -43,9 +44,9 @@ class RewardSet:
 
     Args:
         rewards: the terms.
-        keep_graph: whether the rewards must pass gradients to the pictures.
-        aggregation: sum, or min: the smallest of the weighted rewards, which an ensemble's fooled member cannot raise.
-        timeout: seconds that each may take for a batch; 0: wait for ever.
+        keep_graph: whether the rewards must be differentiable in the pictures.
+        aggregation: "sum", or "min": the smallest of the weighted rewards, which one fooled reward cannot raise.
+        timeout: seconds that each reward may take for a batch; 0: no limit.
 
     Raises:
         ValueError: two rewards of the same name.
@@ -73,10 +74,10 @@ class RewardSet:
         """Score pictures (B,3,H,W) in [0,1].
 
         Returns:
-            total (B,) float32, and each term (B,) before its weight.
+            total (B,) float32, and each unweighted term (B,) by name.
 
         Raises:
-            ValueError: a reward returns another shape than (B,), or no gradient where one is needed.
+            ValueError: a reward returns another shape than (B,), or is not differentiable although `keep_graph` is set.
             NonFiniteRewardError: a reward returns NaN or infinity.
             RewardTimeoutError: a reward does not answer within `timeout`.
         """
@@ -89,12 +90,12 @@ class RewardSet:
                 values = torch.as_tensor(values, device=images.device).float()
             except (TypeError, ValueError, RuntimeError) as error:
                 raise ValueError(
-                    f"Expected reward {reward.name!r} to return {len(prompts)} numbers, one a picture, got "
+                    f"Expected reward {reward.name!r} to return {len(prompts)} numbers, one per picture, got "
                     f"{quoted(values)} ({error})."
                 ) from error
             if values.shape != (len(prompts),):
                 raise ValueError(
-                    f"Expected reward {reward.name!r} to return shape ({len(prompts)},), one number a picture, "
+                    f"Expected reward {reward.name!r} to return shape ({len(prompts)},), one number per picture, "
                     f"got {tuple(values.shape)}."
                 )
             bad = ~torch.isfinite(values)
@@ -103,14 +104,13 @@ class RewardSet:
                 raise NonFiniteRewardError(
                     f"Expected finite rewards, got {values[bad].tolist()[:3]} from {reward.name!r} for "
                     f"{len(where)} of {len(prompts)} pictures, first for prompt {quoted(prompts[where[0]])}. No "
-                    "update was "
-                    "made with them; look at the pictures, then at the reward.",
+                    "update was made with them. Check the pictures, then the reward.",
                     images.detach(), prompts, values.detach(),
                 )
             if self.keep_graph and images.requires_grad and not values.requires_grad:
                 raise ValueError(
-                    f"Expected a differentiable reward, got {reward.name!r}, which gives no gradient to the pictures. "
-                    "Backpropagation cannot use it; measure it as one of eval_rewards, or train with rl/ddpo_train.py."
+                    f"Expected a differentiable reward, got {reward.name!r}, which has no gradient for the pictures. "
+                    "Use it as one of eval_rewards, or train with rl/ddpo_train.py, which needs no gradient."
                 )
             parts[reward.name] = values
         weighted = [reward.weight * parts[reward.name] for reward in self.rewards]
@@ -125,7 +125,7 @@ class RewardSet:
         has_graph = torch.is_grad_enabled()
 
         def answer() -> Any:
-            # Whether gradients are recorded is each thread's own affair.
+            # Gradient mode is thread-local: pass it on to this thread.
             with torch.set_grad_enabled(has_graph):
                 return reward.function(images, prompts, metadata)
 
@@ -134,23 +134,23 @@ class RewardSet:
             try:
                 return future.result(self.timeout)
             except TimeoutError as error:
-                if future.done():  # the reward's own
+                if future.done():  # raised by the reward itself
                     raise
                 raise RewardTimeoutError(
                     f"Expected reward {reward.name!r} to answer for {len(prompts)} pictures within reward_timeout = "
-                    f"{self.timeout:g} s, got nothing. Look at the reward, or at the server that it asks; if it is "
-                    "only slow, set reward_timeout higher."
+                    f"{self.timeout:g} s, got no answer. Check the reward, or the server that it uses. If it is only "
+                    "slow, increase reward_timeout."
                 ) from error
 
 
 def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: int) -> torch.Tensor:
-    """Weighted sum of rewards, each with mean 0 and standard deviation 1 over its group before its weight.
+    """Weighted sum of rewards. Each is first normalised to mean 0 and standard deviation 1 over its group.
 
-    sum_r w_r (x_r - mean_g x_r) / std_g x_r, the std that of the population; a reward that is the same for a whole
-    group says nothing about it and adds 0.
+    sum_r w_r (x_r - mean_g x_r) / std_g x_r, with the population's std. A reward that is equal for the whole group adds
+    0.
 
     Args:
-        parts: (N,R), a column a reward; groups of `group_size` lie side by side.
+        parts: (N,R), one column per reward; the rows of a group of `group_size` are next to each other.
         weights: R.
         group_size: N for one group.
 
@@ -164,7 +164,7 @@ def normalized_sum(parts: torch.Tensor, weights: Sequence[float], group_size: in
     values = parts.double().view(-1, group_size, parts.shape[1])
     centred = values - values.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()
-    # Rewards are float32: below its resolution a spread is rounding.
+    # Rewards are float32. A std below its resolution is only rounding error.
     says_nothing = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
     unit = torch.where(says_nothing, 0.0, centred / spread.where(~says_nothing, 1.0))
     return (unit * torch.tensor(weights, dtype=torch.float64)).sum(-1).flatten().float()
@@ -180,25 +180,29 @@ def load_rewards(
     aggregation: str = "sum",
     timeout: float = 0.0,
 ) -> RewardSet:
-    """Rewards from specs, weight 1 if left out.
+    """Load rewards from specs. The default weight is 1.
 
         module:function=weight
         module:factory@SOURCE=weight
         hyperalign:FOLDER_OR_HUB_ID=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
 
-    A reward is logged under its function's name, or under the last part of its folder's. A factory is called with its
-    source, resolved, and the device, and returns the reward: for rewards with a model of their own.
+    A reward is logged under its function's name, or under the last part of its folder's name. A factory is for rewards
+    with a model: `factory(source, device=device)` returns the reward function.
 
     Args:
-        specs: one spec a reward.
-        device: where a HyperAlign model is put.
-        resolve: turns a folder name of the recipe into a path; the entry script knows what is packaged.
-        field: the config field, for messages.
+        specs: one spec per reward.
+        device: device of the rewards' models.
+        resolve: turns a folder name of the recipe into a path, for example of a packaged model.
+        field: name of the config field, for error messages.
         keep_graph, aggregation, timeout: see `RewardSet`.
 
     Raises:
         ValueError: malformed spec or weight, no such module or function.
+
+    Example:
+        >>> load_rewards(["hyperalign:models/judge=0.5", "rl.rewards.jpeg:jpeg_compressibility=0.01"]).names
+        ['judge', 'jpeg_compressibility']
     """
     rewards = [_load(spec, device, resolve, field, keep_graph) for spec in specs]
     return RewardSet(rewards, keep_graph=keep_graph, aggregation=aggregation, timeout=timeout)

@@ -1,1 +1,1 @@
-"""The run folder: checkpoints, random states, signals, errors."""
+"""The run folder: checkpoints, metrics, pictures, random states, signals, errors."""

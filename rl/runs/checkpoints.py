@@ -1,9 +1,9 @@
-"""Checkpoints: everything a run needs to go on, written whole, without pickles.
+"""Checkpoints: everything that a run needs to resume, written atomically and without pickles.
 
-checkpoint_N/  pytorch_lora_weights.safetensors   the LoRA, as diffusers loads it
+checkpoint_N/  pytorch_lora_weights.safetensors   the LoRA, in diffusers' format
                training_state.safetensors         optimiser, moving average, every process's random state
                state.json  config.yaml            counters and the config
-               SHA256SUMS                         of all these, as `sha256sum -c` reads it
+               SHA256SUMS                         checksums of these files, for `sha256sum -c`
 """
 
 import hashlib
@@ -37,12 +37,24 @@ def save_checkpoint(
     write_rest: Callable[[Path], None],
     keep: int,
 ) -> Path:
-    """Write `checkpoints/checkpoint_{number}` under a scratch name, rename it, then drop the oldest beyond `keep`.
+    """Write `checkpoints/checkpoint_{number}` atomically, then remove the oldest checkpoints beyond `keep`.
 
-    A folder of that name is whole at every moment: a checkpoint that goes is renamed before it is emptied.
+    The folder is written under a scratch name and renamed at the end. A checkpoint is also renamed before it is
+    removed, so a folder with a checkpoint's name is always complete.
+
+    Args:
+        run: the run folder.
+        number: of the checkpoint, usually the epoch.
+        tensors: for training_state.safetensors.
+        state: JSON data for state.json.
+        write_rest: writes the other files into the folder that it is called with.
+        keep: number of checkpoints to keep.
+
+    Returns:
+        the folder.
 
     Raises:
-        OSError: disk full, no permission; the checkpoints before are as they were.
+        OSError: disk full or no permission; the earlier checkpoints are unchanged.
     """
     folder = run / "checkpoints"
     remove_unfinished(run)
@@ -59,7 +71,7 @@ def save_checkpoint(
             for path in scratch.iterdir():
                 _to_disk(path)
     except BaseException:
-        # Half a checkpoint is of no use, and where the disk is full it stands in the way.
+        # An incomplete checkpoint is useless, and on a full disk it takes space.
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     if final.exists():
@@ -71,9 +83,9 @@ def save_checkpoint(
 
 
 def remove_unfinished(run: Path) -> None:
-    """Remove the checkpoints that a kill met while they were being written or removed."""
+    """Remove incomplete checkpoints of a run that was killed while it wrote or removed them."""
     for folder in (run / "checkpoints").glob(".checkpoint_*"):
-        # Where that is forbidden so is writing, whose error names the folder; this one's names a file in it, alone.
+        # Errors are ignored. Without permission, writing fails next, with a message that names the folder.
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -84,7 +96,7 @@ def _remove(folder: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    # A rename may reach the disk before the contents do: after a power cut a whole name, and nothing in it.
+    # A rename may reach the disk before the contents. After a power cut the file would have its name but be empty.
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -98,9 +110,9 @@ def _sum(path: Path) -> str:
 
 
 def damage(folder: Path) -> str:
-    """What is wrong with the files of a checkpoint; empty: they are as they were written.
+    """What is wrong with the files of a checkpoint; empty if they are as they were written.
 
-    Checkpoints of version 0.1.0 have no SHA256SUMS: only whether the files are there is then known.
+    Checkpoints of version 0.1.0 have no SHA256SUMS. For them only missing files are found.
     """
     missing = [name for name in (TENSORS_NAME, STATE_NAME) if not (folder / name).is_file()]
     if missing:
@@ -112,14 +124,14 @@ def damage(folder: Path) -> str:
         sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
         for name in {TENSORS_NAME, STATE_NAME, *sums}:
             if _sum(folder / name) != sums.get(name):
-                return f"{name} is not what was written ({SUMS_NAME} has another sum)"
+                return f"{name} is damaged ({SUMS_NAME} has another checksum)"
     except (OSError, UnicodeDecodeError) as error:
         return str(error)
     return ""
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors and state of a checkpoint folder.
+    """Read the tensors and the state of a checkpoint folder.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -141,46 +153,47 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, An
 
 
 def list_checkpoints(run: Path) -> list[Path]:
-    """Whole checkpoints of a run folder, oldest first."""
+    """Complete checkpoints of a run folder, oldest first."""
     found = [path for path in (run / "checkpoints").glob("checkpoint_*") if re.fullmatch(r"checkpoint_\d+", path.name)]
     return sorted(found, key=lambda path: int(path.name.rpartition("_")[2]))
 
 
 def find_checkpoint(path: Path, *, tell: bool = True) -> Path:
-    """The checkpoint that `resume_from` means: a checkpoint folder itself, or the newest undamaged one of a run folder.
+    """The checkpoint to resume from: a checkpoint folder itself, or the newest undamaged checkpoint of a run folder.
 
     Args:
-        tell: print which damaged ones are left out.
+        path: the config's `resume_from`.
+        tell: print which damaged checkpoints are skipped.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: none that is undamaged.
+        FileNotFoundError: there is no checkpoint.
+        ValueError: all are damaged.
     """
     if (path / STATE_NAME).is_file() or (re.fullmatch(r"checkpoint_\d+", path.name) and path.is_dir()):
         if trouble := damage(path):
             raise ValueError(
-                f"resume_from: expected a whole checkpoint, got {path}: {trouble}. Resume from an earlier one: give "
-                f"the run folder, {path.parent.parent}, and the newest that is whole is taken."
+                f"resume_from: expected a whole checkpoint, got {path}: {trouble}. To resume from the newest undamaged "
+                f"one, give the run folder, {path.parent.parent}."
             )
         return path
     found = list_checkpoints(path)
     if not found:
         raise FileNotFoundError(
-            f"resume_from: expected a run folder with checkpoints/checkpoint_N, got {path}: none there."
+            f"resume_from: expected a run folder with checkpoints/checkpoint_N, got {path}, which has none."
         )
     troubles = []
     for folder in reversed(found):
         trouble = damage(folder)
         if not trouble:
             if troubles and tell:
-                announce(f"Damaged checkpoints are left out, {folder} is resumed from: {'; '.join(troubles)}")
+                announce(f"Resuming from {folder}. Damaged checkpoints are skipped: {'; '.join(troubles)}")
             return folder
         troubles.append(f"{folder}: {trouble}")
-    raise ValueError(f"resume_from: expected a whole checkpoint, got damaged ones alone: {'; '.join(troubles)}.")
+    raise ValueError(f"resume_from: expected a whole checkpoint, got only damaged ones: {'; '.join(troubles)}.")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimiser's state as tensors (`optimizer.{parameter}.{name}`) and JSON values."""
+    """An optimiser's state as tensors, named `optimizer.{parameter}.{name}`, and JSON values."""
     state = optimizer.state_dict()
     tensors, values = {}, {}
     for index, entries in state["state"].items():
@@ -195,7 +208,11 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor], values: dict[str, Any]
 ) -> None:
-    """Put back what `optimizer_tensors` took; learning rate and betas stay as the config of this run has them."""
+    """Restore the result of `optimizer_tensors`. Learning rate and betas are not restored: this run's config sets them.
+
+    Raises:
+        ValueError: the state is for another number of parameters.
+    """
     entries: dict[int, dict[str, Any]] = {}
     for key, value in [*tensors.items(), *((f"optimizer.{key}", value) for key, value in values.items())]:
         if key.startswith("optimizer."):

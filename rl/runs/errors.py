@@ -1,4 +1,4 @@
-"""What a run that ends in an error says beside the error: what is kept, and how to go on."""
+"""A note on every error that ends a run: which checkpoint was saved, and how to resume."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from rl.runs.checkpoints import list_checkpoints
 
-# How gloo and NCCL speak of a process that is no longer there.
+# Parts of gloo's and NCCL's messages when another process has ended.
 _LOST = ("closed by peer", "reset by peer", "broken pipe", "timed out", "gloo", "nccl", "connection was likely closed")
 
 
 @contextlib.contextmanager
 def explained(run: Path, processes: int) -> Iterator[None]:
-    """Errors inside, Ctrl-C too, carry a note on the newest checkpoint and the way to go on.
+    """Within the context, errors and Ctrl-C get a note that names the newest checkpoint and says how to resume.
 
     Raises:
-        ConnectionError: instead of the message of the communication library, where another process has ended.
+        ConnectionError: another process has ended; replaces the communication library's error.
     """
     try:
         yield
@@ -23,7 +23,7 @@ def explained(run: Path, processes: int) -> Iterator[None]:
         if processes > 1 and any(word in str(error).lower() for word in _LOST):
             lost = ConnectionError(
                 f"Expected {processes} processes to the end, but another process of this run has ended or does not "
-                "answer; if it was not killed, its own last message says why."
+                "answer. If it was not killed, its last message says why."
             )
             lost.add_note(how_to_go_on(run))
             raise lost from error
@@ -35,8 +35,8 @@ def explained(run: Path, processes: int) -> Iterator[None]:
 
 
 def how_to_go_on(run: Path) -> str:
-    """What is kept of a run, in a sentence."""
+    """One sentence: the newest checkpoint of a run and how to resume from it."""
     found = list_checkpoints(run)
     if not found:
-        return f"{run} has no checkpoint yet: start again with the same command."
-    return f"Kept: {found[-1]}. To go on from it: the same command with --resume_from {run}"
+        return f"{run} has no checkpoint yet. Start again with the same command."
+    return f"The newest checkpoint is {found[-1]}. To resume from it, use the same command with --resume_from {run}"

@@ -1,4 +1,4 @@
-"""metrics.csv, line by line, and the grids of pictures that a run draws while it trains."""
+"""metrics.csv and the picture grids that a run writes while it trains."""
 
 import csv
 import io
@@ -11,18 +11,18 @@ from reward.files.quoting import quoted, shortened
 from reward.files.writing import write_text, write_whole
 from rl.runs.pictures import draw_grid, to_picture
 
-_LAST_STEP = 2**53  # beyond, floats skip numbers
+_LAST_STEP = 2**53  # larger whole numbers are not exact as floats
 
 
 class RunReporter:
-    """Metrics and sample grids of one run, kept in its folder; used by the main process only.
+    """Writes metrics and sample grids of one run to its folder. Only the main process uses it.
 
     Args:
-        run_dir: the run folder, made when missing.
-        start_step: the last step that counts when a run is resumed: later rows of an existing metrics.csv are dropped.
+        run_dir: the run folder, made if missing.
+        start_step: step that the run is resumed from; later rows of an existing metrics.csv are dropped.
 
     Raises:
-        ValueError: an existing metrics.csv cannot be read as one.
+        ValueError: an existing metrics.csv is malformed.
 
     Example:
         >>> reporter = RunReporter(Path("runs/demo"))
@@ -50,7 +50,8 @@ class RunReporter:
         step, newest = int(step), next(reversed(self._rows), None)
         self._rows.setdefault(step, {}).update(new)
         path = self.run_dir / "metrics.csv"
-        # A last row that fits under the header is added in one write; all rows anew each time would cost steps squared.
+        # Append the row if it is the last one and its columns are in the header. Rewriting the file at every step would
+        # take quadratic time in the number of steps.
         if newest is not None and step > newest and new.keys() <= self._columns.keys() and path.is_file():
             with path.open("a", encoding="utf-8", newline="") as file:
                 file.write(self._lines([step]))
@@ -70,12 +71,12 @@ class RunReporter:
         return text.getvalue()
 
     def save_grid(self, name: str, images: torch.Tensor, captions: Sequence[str]) -> Path:
-        """Pictures with their captions as samples/{name}.png; small pictures are enlarged pixel by pixel.
+        """Save pictures with their captions as samples/{name}.png. Small pictures are enlarged without smoothing.
 
         Args:
-            name: file name without suffix; may hold a subfolder of samples/.
-            images: (B, 3, H, W) floating-point tensor in [0, 1]; other values are cut, NaN is drawn black.
-            captions: B texts of any content; long ones are wrapped and cut.
+            name: file name without suffix; may contain a subfolder of samples/.
+            images: (B, 3, H, W) floating-point tensor in [0, 1]; other values are clamped, NaN becomes black.
+            captions: B texts; long ones are wrapped and cut.
 
         Raises:
             ValueError: wrong shape, no picture, a different number of captions, or a name outside samples/.
@@ -83,7 +84,7 @@ class RunReporter:
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[0] == 0:
             raise ValueError(f"Expected images of shape (B, 3, H, W) with B > 0, got {tuple(images.shape)}.")
         if len(captions) != images.shape[0]:
-            raise ValueError(f"Expected one caption a picture, got {len(captions)} for {images.shape[0]} pictures.")
+            raise ValueError(f"Expected one caption per picture, got {len(captions)} for {images.shape[0]} pictures.")
         samples = (self.run_dir / "samples").resolve()
         path = (samples / f"{name}.png").resolve()
         if not path.is_relative_to(samples):
@@ -93,17 +94,17 @@ class RunReporter:
 
 
 def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
-    """metrics.csv as {step: {name: value}} in order of steps; empty when there is none.
+    """Read metrics.csv as {step: {name: value}} in order of steps; empty if there is no file.
 
     Raises:
-        ValueError: the file has no step column or a cell that is no number.
+        ValueError: the file has no step column, or a cell is not a number.
     """
     path = Path(run_dir) / "metrics.csv"
     if not path.exists():
         return {}
     rows: dict[int, dict[str, float]] = {}
     with path.open(newline="", encoding="utf-8") as lines:
-        # A last line without its end was being added when the machine went down.
+        # Skip a last line without a line end: the run was killed while it wrote the line.
         reader = csv.DictReader(line for line in lines if line.endswith("\n"))
         try:
             for row in reader:
@@ -113,8 +114,8 @@ def read_metrics(run_dir: Path) -> dict[int, dict[str, float]]:
                 rows[step] = {name: float(cell) for name, cell in row.items() if cell}
         except (csv.Error, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"Expected {path} to hold a column 'step' and numbers, got trouble in line {reader.line_num}: "
-                f"{shortened(repr(error))}. Mend the line, or move the file away."
+                f"Expected {path} to hold a column 'step' and numbers, got an error in line {reader.line_num}: "
+                f"{shortened(repr(error))}. Fix the line, or move the file away."
             ) from error
     return dict(sorted(rows.items()))
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: tensors as PIL pictures, saved whole; grids with a caption below each picture."""
+"""Pictures of a run: convert tensors to PIL pictures, save them, draw grids with captions."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from reward.files.writing import write_whole
 
-_TINY, _LARGE = 192, 256  # a grid's pictures are enlarged up to the first and reduced down to the second, in pixels
+_TINY, _LARGE = 192, 256  # pixels; pictures in a grid are enlarged to at least _TINY and reduced to at most _LARGE
 _FONT_SIZE, _LINES, _MARGIN = 13, 3, 8
 
 
 def save_picture(image: torch.Tensor, path: Path) -> None:
-    """Write a picture (3,H,W) in [0,1] as PNG, whole or not at all."""
+    """Write a picture (3,H,W) in [0,1] as PNG, atomically."""
     write_whole(path, lambda temporary: to_picture(image).save(temporary, format="PNG"))
 
 
@@ -25,7 +25,7 @@ def to_picture(image: torch.Tensor) -> Image.Image:
 
 
 def draw_grid(pictures: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
-    """Equal pictures in a nearly square grid on white, each above its caption."""
+    """Draw pictures of the same size in a nearly square grid on white, each above its caption."""
     pictures = [_readable_size(picture) for picture in pictures]
     font = ImageFont.load_default(size=_FONT_SIZE)
     width, height = pictures[0].size
@@ -59,7 +59,7 @@ def _readable_size(picture: Image.Image) -> Image.Image:
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    # Control characters and line breaks would draw boxes or move the text over the neighbouring pictures.
+    # Replace control characters and line breaks. They would be drawn as boxes or move text over the next pictures.
     text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     lines: list[str] = []
     while text and len(lines) < _LINES:

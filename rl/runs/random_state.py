@@ -1,4 +1,4 @@
-"""The state of every random generator of a process (torch, CUDA, NumPy, Python) as tensors, so that it can be saved."""
+"""The state of a process's random generators (torch, CUDA, NumPy, Python) as tensors, for checkpoints."""
 
 import random
 
@@ -7,14 +7,14 @@ import torch
 
 
 def random_state() -> dict[str, torch.Tensor]:
-    """This process's generators: torch, numpy, python and, where there is a GPU, cuda (of the current device)."""
+    """The states of this process's generators: torch, numpy, python and, with a GPU, cuda (current device)."""
     _, keys, position, has_gauss, gauss = np.random.get_state()
     _, words, python_gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
         "numpy": torch.tensor([*keys.tolist(), position], dtype=torch.int64),
         "python": torch.tensor(words, dtype=torch.int64),
-        # The second of a pair of Gaussians that is waiting to be handed out; NaN: none.
+        # NumPy and Python draw Gaussians in pairs. This is the second number if it has not been used yet; NaN: none.
         "waiting": torch.tensor(
             [gauss if has_gauss else float("nan"), float("nan") if python_gauss is None else python_gauss],
             dtype=torch.float64,
@@ -26,7 +26,7 @@ def random_state() -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor]) -> None:
-    """Put back what `random_state` took."""
+    """Restore the result of `random_state`."""
     numpy_gauss, python_gauss = state["waiting"].tolist()
     has_numpy, has_python = numpy_gauss == numpy_gauss, python_gauss == python_gauss
     *keys, position = state["numpy"].tolist()

@@ -1,4 +1,4 @@
-"""Where a run lives: its folder, fresh or resumed, and the accelerator whose trackers write into it."""
+"""Set up a run: its folder, new or resumed, and the accelerator with its trackers."""
 
 import importlib.util
 import json
@@ -13,7 +13,7 @@ from rl.runs.pictures import save_picture
 
 
 def make_accelerator(config: TrainConfig) -> Any:
-    """The `accelerate.Accelerator` that a config describes; trackers write below the run folder."""
+    """The `accelerate.Accelerator` for a config. Trackers write inside the run folder."""
     import torch
     from accelerate import Accelerator
     from accelerate.utils import ProjectConfiguration
@@ -36,12 +36,12 @@ def make_accelerator(config: TrainConfig) -> Any:
 
 
 def start_trackers(accelerator: Any, config: TrainConfig) -> None:
-    """Open the trackers that `make_accelerator` chose, under the config's names."""
+    """Start the trackers that `make_accelerator` chose, with the config's names."""
     if not accelerator.log_with:
         return
     name = config.run_name or config.exp_name
     own: dict[str, dict[str, Any]] = {
-        # Otherwise wandb writes into whatever folder the run was started from.
+        # Without dir, wandb writes into the working directory.
         "wandb": {"name": name, "dir": str(accelerator.logging_dir)},
         "trackio": {"name": name},
     }
@@ -53,10 +53,10 @@ def start_trackers(accelerator: Any, config: TrainConfig) -> None:
 
 
 def prepare_run_folder(run: Path, resumed: Path | None) -> None:
-    """Make the run folder; an earlier run there is moved to `NAME.previous-K`, unless it is the one resumed.
+    """Make the run folder. An earlier run in it is moved to `NAME.previous-K`, unless it is resumed.
 
     Raises:
-        FileExistsError: the folder holds something that is not a run.
+        FileExistsError: the folder has files but is not a run folder.
     """
     remove_scratch(run)
     remove_unfinished(run)
@@ -77,12 +77,12 @@ def prepare_run_folder(run: Path, resumed: Path | None) -> None:
 
 
 def _holds_files(run: Path) -> bool:
-    # A run that was killed at its very start leaves empty folders and scratch files, nothing to keep.
+    # Empty folders and scratch files of a run that was killed at its start do not count.
     return any(path.is_file() and not path.name.startswith(".") for path in run.rglob("*"))
 
 
 def save_failure(run: Path, process: int, epoch: int, error: NonFiniteRewardError) -> Path:
-    """Keep the batch that a reward failed on: pictures and prompts, in `failure/`."""
+    """Save the pictures, prompts and rewards of a batch with a non-finite reward to `failure/`; returns that folder."""
     folder = run / "failure"
     folder.mkdir(parents=True, exist_ok=True)
     rows = []

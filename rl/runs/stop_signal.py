@@ -1,4 +1,4 @@
-"""SIGTERM as a request: the epoch under way is finished and saved, then the run stops."""
+"""SIGTERM as a request to stop: the current epoch is finished and saved, then the run ends."""
 
 import signal
 import threading
@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 
 class StopSignal:
-    """Inside, SIGTERM is noted in `received` instead of ending the process; afterwards the earlier handler is back.
+    """Within the context, SIGTERM sets `received` and does not end the process. The earlier handler is restored after.
 
-    A second SIGTERM changes nothing: launchers pass on what a cluster has sent to every process already. Python lets
-    only the main thread handle signals; elsewhere this does nothing.
+    Further SIGTERMs are ignored, because clusters and launchers often both send one to every process. Python handles
+    signals in the main thread only; in other threads this class does nothing.
 
     Example:
         >>> with StopSignal() as stop:
@@ -40,12 +40,13 @@ class StopSignal:
 
 
 def stop_message(epoch: int, num_epochs: int, run: Any) -> str:
-    """What a run that was asked to stop says last."""
+    """The last message of a run that was stopped by SIGTERM."""
     return (
-        f"Stopped by SIGTERM after epoch {epoch} of {num_epochs}. To go on: the same command with --resume_from {run}"
+        f"Stopped by SIGTERM after epoch {epoch} of {num_epochs}. To resume, use the same command with --resume_from "
+        f"{run}"
     )
 
 
 def announce(text: str) -> None:
-    """Print above a progress bar that may be on the screen."""
+    """Print a message without breaking the progress bar."""
     tqdm.write(text)

@@ -13,7 +13,7 @@ from reward.files.writing import write_text
 
 
 def write_summary(run_dir: Path, summary: Mapping[str, Any]) -> Path:
-    """summary.json of a run; numbers that JSON has no word for (NaN, infinity) become null."""
+    """Write summary.json of a run; returns its path. NaN and infinity become null, because JSON has no such numbers."""
     text = json.dumps(_plain(summary), indent=2, allow_nan=False) + "\n"
     return write_text(Path(run_dir) / "summary.json", text)
 

@@ -1,1 +1,1 @@
-"""The arithmetic of one denoising step: pure functions of tensors."""
+"""The formulas of one denoising step, as pure functions of tensors."""

@@ -1,13 +1,13 @@
 """One stochastic DDIM step: mean, standard deviation, clean prediction. Pure functions.
 
-Formulas (12) and (16) of Song et al., "Denoising Diffusion Implicit Models" (arXiv:2010.02502). With the cumulative
-products a_t (this step) and a_s (the next, less noisy one):
+Formulas (12) and (16) of Song et al., "Denoising Diffusion Implicit Models" (arXiv:2010.02502), with the cumulative
+products a_t (this step) and a_s (next, less noisy step):
 
     sigma^2 = eta^2 (1 - a_s) / (1 - a_t) (1 - a_t / a_s)
-    mean    = sqrt(a_s) x0 + sqrt(1 - a_s - sigma^2) eps            x0, eps: read from the model's output
+    mean    = sqrt(a_s) x0 + sqrt(1 - a_s - sigma^2) eps            x0, eps: from the model's output
     next    = mean + sigma noise
 
-The scheduler's constants are worked out once, in float64, as Python floats; a step then is arithmetic on latents.
+The constants of all steps are computed once, in float64, as Python floats.
 """
 
 import math
@@ -23,7 +23,11 @@ _PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 @dataclass(frozen=True)
 class DDIMStep:
-    """Constants of one step: `signal` = sqrt(a_t), `noise` = sqrt(1 - a_t), `next_signal` = sqrt(a_s)."""
+    """Constants of one step.
+
+    signal: sqrt(a_t). noise: sqrt(1 - a_t). next_signal: sqrt(a_s). direction: sqrt(1 - a_s - sigma^2). clip: x0 is
+    clamped to +- this; None: not clamped.
+    """
 
     timestep: int
     signal: float
@@ -41,12 +45,12 @@ class DDIMStep:
 
     @property
     def is_stochastic(self) -> bool:
-        """Whether the step has a density, that is: whether it can be trained on."""
+        """Whether the step adds noise. Only then does it have a log-prob and can be trained on."""
         return self.sigma > ZERO_SIGMA
 
     @property
     def output_sensitivity(self) -> float:
-        """|d mean / d model output| / sigma: how strongly the log-prob's gradient reaches the model's output."""
+        """|d mean / d model output| / sigma, the scale of the log-prob's gradient with respect to the model output."""
         if self.prediction_type == "epsilon":
             slope = self.direction - self.next_signal * self.noise / self.signal
         elif self.prediction_type == "v_prediction":
@@ -57,10 +61,10 @@ class DDIMStep:
 
 
 def as_ddim(scheduler: Any) -> Any:
-    """A pipeline's scheduler (PNDM, Euler, DPM-Solver ...) as diffusers' `DDIMScheduler` over the same noise levels.
+    """Convert a pipeline's scheduler (PNDM, Euler, DPM-Solver ...) to a `DDIMScheduler` with the same noise levels.
 
     Raises:
-        ValueError: the scheduler has no such levels (EDM, flow matching), or a prediction type that DDIM lacks.
+        ValueError: the scheduler has no beta schedule (EDM, flow matching), or a prediction type that DDIM lacks.
 
     Example:
         >>> as_ddim(EulerDiscreteScheduler(beta_schedule="scaled_linear")).config.clip_sample
@@ -68,19 +72,19 @@ def as_ddim(scheduler: Any) -> Any:
     """
     from diffusers import DDIMScheduler
 
-    # What is in force counts, stated or not: a scheduler's own defaults are stated once its pipeline was saved.
+    # Keep the scheduler's own defaults too. _use_default_values would make from_config replace them by DDIM's defaults.
     config = {name: value for name, value in scheduler.config.items() if name != "_use_default_values"}
     if "beta_schedule" not in config:
         raise ValueError(
-            f"Expected a scheduler over a beta schedule, got {type(scheduler).__name__}, whose noise levels DDIM "
-            "cannot take over. Use a base model trained with one, as SD 1.x, SD 2.x and SDXL 1.0 were."
+            f"Expected a scheduler with a beta schedule, got {type(scheduler).__name__}, whose noise levels DDIM "
+            "cannot use. Use a base model with a beta schedule, such as SD 1.x, SD 2.x or SDXL 1.0."
         )
     if config.get("prediction_type", "epsilon") not in _PREDICTION_TYPES:
         raise ValueError(
             f"Expected prediction type {', '.join(_PREDICTION_TYPES)}, got {config['prediction_type']!r} in "
             f"{type(scheduler).__name__}. Use another base model."
         )
-    # DDIM's default clips x0 to [-1, 1]; schedulers that do not know the option never clip, and latents go beyond.
+    # Latents leave [-1, 1], and schedulers without this option never clip x0. DDIM's default would clip it.
     config.setdefault("clip_sample", False)
     return DDIMScheduler.from_config(config)
 
@@ -90,11 +94,11 @@ def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:
 
     Args:
         scheduler: prediction epsilon, v_prediction or sample; spacing leading, linspace or trailing.
-        num_steps: at most the scheduler's training steps.
+        num_steps: at most the scheduler's number of training steps.
         eta: 0 deterministic, 1 as noisy as DDPM.
 
     Raises:
-        ValueError: dynamic thresholding, or epsilon prediction with zero terminal SNR: there the first step would
+        ValueError: dynamic thresholding, or epsilon prediction with zero terminal SNR, for which the first step would
             divide by sqrt(a_t) = 0.
 
     Example:
@@ -105,8 +109,8 @@ def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:
     config = scheduler.config
     if config.thresholding:
         raise ValueError(
-            "Expected a scheduler with thresholding=False, got True: a step with dynamic thresholding has no density "
-            "in closed form. Set thresholding to false in scheduler_config.json; latent models do not need it."
+            "Expected a scheduler with thresholding=False, got True: with dynamic thresholding a step's log-prob has "
+            "no closed form. Set thresholding to false in scheduler_config.json; latent models do not need it."
         )
     scheduler.set_timesteps(num_steps)
     products = scheduler.alphas_cumprod.double().tolist()
@@ -118,11 +122,11 @@ def ddim_steps(scheduler: Any, num_steps: int, eta: float) -> list[DDIMStep]:
         after = products[timestep - stride] if timestep >= stride else final
         if now == 0.0 and config.prediction_type == "epsilon":
             raise ValueError(
-                "Expected a scheduler whose noisiest step keeps some signal, got zero terminal SNR with epsilon "
-                "prediction: pure noise says nothing about x0. Use a v_prediction model, or rescale_betas_zero_snr="
-                "false, or timestep_spacing='leading'."
+                "Expected a scheduler whose noisiest step has some signal, got zero terminal SNR with epsilon "
+                "prediction, which cannot predict x0 from pure noise. Use a v_prediction model, or "
+                "rescale_betas_zero_snr=false, or timestep_spacing='leading'."
             )
-        # Rounding makes these roots negative where they are 0 (zero terminal SNR, the last step): clamp.
+        # Clamp at 0: rounding can make these values negative if they are exactly 0 (zero terminal SNR, last step).
         variance = max((1 - after) / (1 - now) * (1 - now / after), 0.0)
         sigma = eta * math.sqrt(variance)
         steps.append(
@@ -147,7 +151,7 @@ def step_mean(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor)
 
 
 def clean_prediction(step: DDIMStep, model_output: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
-    """x0 as the model sees it from `latents`, (B,C,H,W); differentiable in `model_output` and `latents`."""
+    """The predicted x0, (B,C,H,W); differentiable in `model_output` and `latents`."""
     return _clean_and_noise(step, model_output, latents)[0]
 
 
@@ -159,15 +163,15 @@ def clean_from_output(
     latents: torch.Tensor,
     clip: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(x0, eps), each (B,C,H,W), that a model's output means for latents = signal x0 + noise eps.
+    """(x0, eps), each (B,C,H,W), from a model's output for latents = signal x0 + noise eps.
 
     Args:
         prediction_type: epsilon, v_prediction (signal eps - noise x0) or sample.
         signal: sqrt(a_t), a number or (B,1,1,1).
-        noise: sqrt(1 - a_t), likewise.
+        noise: sqrt(1 - a_t), a number or (B,1,1,1).
         model_output: (B,C,H,W).
         latents: (B,C,H,W).
-        clip: x0 is clamped to +- this; None: not at all.
+        clip: x0 is clamped to +- this; None: not clamped.
 
     Raises:
         ValueError: unknown prediction type.

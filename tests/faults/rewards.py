@@ -17,7 +17,7 @@ _MESSAGES = {
     "raise": "the scorer's server has gone away",
     "nan": "Expected finite rewards, got [nan",
     "infinite": "Expected finite rewards, got [inf",
-    "shape": "Expected reward 'noisy_redness' to return shape (4,), one number a picture, got (4, 2)",
+    "shape": "Expected reward 'noisy_redness' to return shape (4,), one number per picture, got (4, 2)",
     "text": "Expected reward 'noisy_redness' to return",
     "hang": "Expected reward 'noisy_redness' to answer for 4 pictures within reward_timeout = 3 s",
 }
@@ -34,7 +34,8 @@ def _bad_reward(fault: str, world: World, command: str, random: Random, output: 
     # The epoch of a call is the one under way; all before are kept.
     kept = (call - 1) // 2
     assert done_epochs(command, output) == kept, f"{done_epochs(command, output)} of {kept}"
-    assert f"Kept: {checkpoints(output)[-1]}" in run.said and "--resume_from" in run.said, run.said[-2500:]
+    newest = f"The newest checkpoint is {checkpoints(output)[-1]}"
+    assert newest in run.said and "--resume_from" in run.said, run.said[-2500:]
     assert_whole(output)
     if fault in ("nan", "infinite"):
         record = json.loads((output / "run" / "failure" / "process0.json").read_text())

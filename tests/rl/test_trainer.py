@@ -111,7 +111,7 @@ def test_the_alarm_of_a_hacked_run_reaches_log_summary_and_report(tiny_pipeline_
     assert all(value == str(int(epoch >= entry["epoch"])) for epoch, value in logged.items())
     out = capsys.readouterr()
     assert (out.out + out.err).count(f"ALARM at epoch {entry['epoch']}") == 1
-    assert "The reward may be being hacked" in (run / "report.html").read_text()
+    assert "The reward may be hacked" in (run / "report.html").read_text()
 
 
 def test_reward_rises(tiny_pipeline_folder, tmp_path):

@@ -85,7 +85,7 @@ def test_round_trip_through_our_own_loader_is_exact(tiny_pipeline, tiny_pipeline
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"rank": 2}, "lora_rank"), ({"alpha": 4.0}, "lora_alpha"), ({"targets": ["to_q"]}, "another set")],
+    [({"rank": 2}, "lora_rank"), ({"alpha": 4.0}, "lora_alpha"), ({"targets": ["to_q"]}, "got other ones")],
 )
 def test_another_lora_is_refused(tiny_pipeline, tiny_pipeline_folder, tmp_path, changes, message):
     save_lora(with_lora(tiny_pipeline).unet, type(tiny_pipeline), tmp_path)

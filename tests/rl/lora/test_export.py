@@ -163,7 +163,7 @@ def test_kohya_needs_the_base_model(copy_of_run, tmp_path):
     config = yaml.safe_load((copy_of_run / "config.yaml").read_text())
     (copy_of_run / "config.yaml").write_text(yaml.safe_dump(config | {"model": str(tmp_path / "moved")}))
     export_lora(copy_of_run, "peft", tmp_path / "peft", license="other")
-    with pytest.raises(ValueError, match="Expected the base model at .*moved, .* found none"):
+    with pytest.raises(ValueError, match="Expected the base model at .*moved, found none"):
         export_lora(copy_of_run, "kohya", tmp_path / "red", license="other")
 
 
@@ -235,8 +235,8 @@ def test_written_whole_or_not_at_all(trained, tmp_path, monkeypatch):
     ("changes", "error", "message"),
     [
         ({"format": "ckpt"}, ValueError, "format: expected one of diffusers, peft, kohya, fused, got 'ckpt'"),
-        ({"license": "My Licence"}, ValueError, "license: expected an identifier"),
-        ({"license": ""}, ValueError, "license: expected an identifier"),
+        ({"license": "My Licence"}, ValueError, "license: expected a hub identifier"),
+        ({"license": ""}, ValueError, "license: expected a hub identifier"),
         ({"push_to_hub": "no-owner", "base_model": "a/b"}, ValueError, "push_to_hub: expected a repository OWNER/NAME"),
         ({"push_to_hub": "me/red"}, ValueError, "base_model: expected a hub id"),
     ],
@@ -249,7 +249,7 @@ def test_wrong_arguments(trained, tmp_path, changes, error, message):
 
 
 def test_wrong_folders(trained, copy_of_run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="Expected a run folder .* no LoRA there"):
+    with pytest.raises(FileNotFoundError, match="Expected a run folder .* there is no LoRA there"):
         read_lora(tmp_path / "nothing")
     with pytest.raises(FileExistsError, match="output: expected a new or empty folder"):
         export_lora(trained["run"], "peft", copy_of_run, license="other")

@@ -177,7 +177,7 @@ def test_all_red_raises_the_alarm_once_by_its_collapse_alone(policy, lora, tmp_p
     assert [alarm is not None for _, alarm in results] == [False, True, True]
     assert [metrics["eval/alarm"] for metrics, _ in results] == [0, 1, 1]
     assert results[1][1].is_onset and not results[2][1].is_onset
-    assert len(spoken) == 1 and "ALARM at epoch 10" in spoken[0] and "20 pictures a side" in spoken[0]
+    assert len(spoken) == 1 and "ALARM at epoch 10" in spoken[0] and "20 pictures per side" in spoken[0]
     assert {change.metric for change in results[1][1].fallen} == {"colour_entropy", "edge_density", "diversity"}
     (entry,) = panel.summary()["alarms"]
     assert entry["epoch"] == 10 and set(entry["metrics"]) == {"colour_entropy", "edge_density", "diversity"}

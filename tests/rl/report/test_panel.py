@@ -37,7 +37,7 @@ def page(run, panel_record):
 
 def test_an_alarm_stands_at_the_head_and_in_the_charts(tmp_path):
     text = page(tmp_path, panel(-0.01))
-    head = text.index("The reward may be being hacked")
+    head = text.index("The reward may be hacked")
     assert head < text.index("Base and LoRA were not compared") < text.index('id="panel"')
     shown = " ".join(re.sub(r"<[^>]+>", "", text).split())
     assert "Epoch 10: reward 0.500 → 0.600 (+0.100, +0.100 to +0.100), oracle reward 0.500 → 0.400 (−0.100" in shown
@@ -51,7 +51,7 @@ def test_an_alarm_stands_at_the_head_and_in_the_charts(tmp_path):
 def test_without_an_alarm_the_panel_says_so(tmp_path):
     text = page(tmp_path, panel(+0.01))
     assert "No alarm in 3 evaluations." in text
-    assert "being hacked?" in text and "may be being hacked" not in text and '<line class="marker"' not in text
+    assert "being hacked?" in text and "may be hacked" not in text and '<line class="marker"' not in text
 
 
 def test_one_evaluation_is_too_early():

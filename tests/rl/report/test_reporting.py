@@ -202,7 +202,7 @@ def test_a_grid_holds_all_pictures_and_cuts_bad_pixels(tmp_path):
     [
         (torch.rand(3, 8, 8), ["a"], "x", r"\(B, 3, H, W\).*got \(3, 8, 8\)"),
         (torch.rand(0, 3, 8, 8), [], "x", r"B > 0, got \(0, 3, 8, 8\)"),
-        (torch.rand(2, 3, 8, 8), ["a"], "x", "one caption a picture, got 1 for 2"),
+        (torch.rand(2, 3, 8, 8), ["a"], "x", "one caption per picture, got 1 for 2"),
         (torch.rand(1, 3, 8, 8), ["a"], "../x", r"below samples/, got '\.\./x'"),
     ],
 )
@@ -224,7 +224,7 @@ def test_the_report_shows_the_run(tmp_path):
     assert page.open == []
     for shown in ("0.474", "0.551", "+0.077", "+0.051 to +0.104", "512 held-out prompts", "10.2 minutes", "seed 8"):
         assert shown in page.text
-    assert "not different data" in page.text
+    assert "not other data" in page.text
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == 2 * 2 + 2
     header = base64.b64decode(images[0]["src"].removeprefix("data:image/png;base64,"))[:8]
@@ -307,7 +307,7 @@ def test_a_report_without_an_oracle_claims_no_witness(tmp_path):
     write_summary(tmp_path, {"reward_base": 0.25, "reward_lora": 0.2})
     text = write_report(tmp_path).read_text()
     assert '<span class="change worse">−0.050' in text
-    assert "witness" not in text
+    assert "independent" not in text
 
 
 def test_a_run_trained_on_the_oracle_calls_it_no_witness(tmp_path):
@@ -315,7 +315,8 @@ def test_a_run_trained_on_the_oracle_calls_it_no_witness(tmp_path):
     config = {"rewards": ["tinyworld.oracle:oracle_reward=1.0"], "eval_rewards": ["tinyworld.oracle:oracle_reward"]}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     text = write_report(tmp_path).read_text()
-    assert "no witness" in text and "never trained on" not in text and "not different data" not in text
+    assert "not an independent measure" in text
+    assert "never trained on" not in text and "not other data" not in text
 
 
 def test_a_single_reward_term_is_not_drawn_twice(tmp_path):

@@ -100,7 +100,7 @@ def test_non_finite(value):
 
 @pytest.mark.parametrize("values", [["good", "bad"], None, [[0.1], [0.2, 0.3]]])
 def test_what_is_no_number_is_named(values):
-    with pytest.raises(ValueError, match="Expected reward 'poet' to return 2 numbers, one a picture, got"):
+    with pytest.raises(ValueError, match="Expected reward 'poet' to return 2 numbers, one per picture, got"):
         RewardSet([Reward("poet", lambda *_: (values, {}))])(torch.rand(2, 3, 4, 4), ["a", "b"])
 
 

@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_left_out(tmp_path, name, capsys):
     with pytest.raises(ValueError, match="expected a whole checkpoint, got .*checkpoint_2: .* give the run folder"):
         find_checkpoint(newest)
     (tmp_path / "checkpoints" / "checkpoint_1" / "state.json").unlink()
-    with pytest.raises(ValueError, match="got damaged ones alone: .*checkpoint_2.*checkpoint_1: state.json is missing"):
+    with pytest.raises(ValueError, match="got only damaged ones: .*checkpoint_2.*checkpoint_1: state.json is missing"):
         find_checkpoint(tmp_path)
 
 

@@ -8,11 +8,11 @@ from rl.runs.errors import explained
 def test_an_error_says_what_is_kept_and_how_to_go_on(tmp_path, error):
     with pytest.raises(type(error)) as caught, explained(tmp_path, 1):
         raise error
-    assert caught.value.__notes__ == [f"{tmp_path} has no checkpoint yet: start again with the same command."]
+    assert caught.value.__notes__ == [f"{tmp_path} has no checkpoint yet. Start again with the same command."]
     save_checkpoint(tmp_path, 3, tensors={}, state={}, write_rest=lambda folder: None, keep=2)
     with pytest.raises(type(error)) as caught, explained(tmp_path, 1):
         raise error
-    assert "checkpoint_3. To go on from it: the same command with --resume_from" in caught.value.__notes__[-1]
+    assert "checkpoint_3. To resume from it, use the same command with --resume_from" in caught.value.__notes__[-1]
 
 
 def test_a_lost_process_is_named_and_other_errors_stay(tmp_path):

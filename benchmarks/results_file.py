@@ -1,4 +1,4 @@
-"""A benchmark's CSV and its table in README.md: read whatever is there, write it whole."""
+"""Read and write a benchmark's CSV, and write its table into README.md."""
 
 import argparse
 import csv
@@ -13,7 +13,7 @@ README = Path(__file__).with_name("README.md")
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows as text; none where there is no file yet."""
+    """The rows as text; empty if there is no file yet."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -21,7 +21,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `columns` of the rows; what a row lacks stays empty, other keys are left out."""
+    """Write `columns` of the rows, atomically. Missing values stay empty; other keys are ignored."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -33,7 +33,7 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, A
 
 
 def short(value: Any) -> Any:
-    """A float to four digits after the point; anything else as it is."""
+    """A float rounded to four decimals; anything else as it is."""
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
@@ -41,7 +41,7 @@ def put_table(name: str, table: str, readme: Path = README) -> None:
     """Write `table` into the README, between `<!-- name -->` and the next `<!-- end -->`.
 
     Raises:
-        ValueError: the marks are not there.
+        ValueError: the README has no such marks.
     """
     start = f"<!-- {name} -->\n"
     head, _, rest = readme.read_text(encoding="utf-8").partition(start)

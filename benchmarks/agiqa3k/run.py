@@ -1,12 +1,12 @@
-"""What does each part of HyperAlign give on real human scores? Ten prompt-disjoint splits of AGIQA-3K.
+"""Ablation of HyperAlign on real human scores: ten prompt-disjoint splits of AGIQA-3K.
 
 python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k
 python benchmarks/agiqa3k/run.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k --part sweeps
 
-The encoder is build_encoder.py's. Its features of all pictures are computed once (minutes), then each row of ROWS is
-trained on every split, with the controls of reward/evaluation/protocols.py. A finished split is kept under --work and
-not done again. NAME_results.csv gets a line for a row and split, NAME_summary.json means, intervals over prompts and
-gaps. --part choices compares settings of the recipe, on other splits.
+The encoder is made by build_encoder.py. Its features of all pictures are computed once (minutes). Then each row of ROWS
+is trained on every split, with the controls of reward/evaluation/protocols.py. Finished splits are saved in --work and
+not run again. NAME_results.csv has one line per row and split; NAME_summary.json has means, intervals over prompts and
+gaps. --part choices compares settings of the recipe on other splits.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.agiqa3k.recipe import CHOICES, ROWS, SWEEPS, row_config  # noqa: E402
@@ -44,10 +44,10 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
-    parser.add_argument("--work", type=Path, required=True, help="features and finished splits are kept here")
+    parser.add_argument("--work", type=Path, required=True, help="folder for features and finished splits")
     parser.add_argument("--part", choices=PARTS, default="rows")
-    parser.add_argument("--name", help="of the results; the part's if not given")
-    parser.add_argument("--seeds", type=int, nargs="+", help="of the splits and of training; the part's if not given")
+    parser.add_argument("--name", help="name of the results; default: the part's")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds of splits and training; default: the part's")
     arguments = parser.parse_args()
 
     backbone = Backbone(f"local-dir:{arguments.encoder}")
@@ -69,15 +69,15 @@ def run_splits(
     samples: int = SAMPLES,
     controls: bool = True,
 ) -> Evaluation:
-    """Train and test all rows on each split that `folder` does not hold yet; everything that it then holds of `seeds`.
+    """Train and test all rows on each split that is not in `folder` yet; returns the results of all `seeds`.
 
     Args:
-        configs: row -> its config; the last is the full model, whose gaps over all others are given.
-        samples: draws of the bootstrap.
+        configs: row -> its config; the last row is the full model, which is compared with all others.
+        samples: number of bootstrap samples.
         controls: as in `reward.evaluation.protocols.ablation`.
 
     Raises:
-        ValueError: `folder` holds a split of other configs or features.
+        ValueError: `folder` has a split of other configs or features.
     """
     expected = {"data": fingerprint(data), "configs": {row: config.to_dict() for row, config in configs.items()}}
     splits = []
@@ -85,7 +85,7 @@ def run_splits(
         path = folder / f"split_{seed}.json"
         if not path.is_file():
             start = time.monotonic()
-            # intervals are those of all splits together, `joined`
+            # no intervals per split; `joined` computes them over all splits
             found = ablation(data, configs, seeds=[seed], controls=controls, samples=2, progress=False)
             kept = expected | {
                 "controls": sorted(found.controls),
@@ -107,14 +107,14 @@ def run_splits(
 
 
 def write_results(evaluation: Evaluation, folder: Path, name: str) -> None:
-    """NAME_results.csv, a line for a row and split, and NAME_summary.json; four digits after the point."""
+    """Write NAME_results.csv, one line per row and split, and NAME_summary.json, with four decimals."""
     write_rows(folder / f"{name}_results.csv", list(evaluation.runs[0]), evaluation.runs)
     rounded = json.loads(json.dumps(summary(evaluation)), parse_float=lambda text: round(float(text), 4))
     write_text(folder / f"{name}_summary.json", json.dumps(rounded, indent=2) + "\n")
 
 
 def fingerprint(data: RatedFeatures) -> str:
-    """Changes with any feature, prompt or score."""
+    """A hash of all features, prompts and scores."""
     digest = hashlib.sha256()
     for values in (data.image.numpy(), data.text.numpy(), data.scores):
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -123,7 +123,7 @@ def fingerprint(data: RatedFeatures) -> str:
 
 
 def joined(dataset: str, rows: Sequence[str], splits: Sequence[tuple[int, dict]], samples: int) -> Evaluation:
-    """One evaluation of the splits: gaps of each row over the one before it, and of the last one over every other."""
+    """One evaluation over all splits, with the gaps of each row to the row before and of the last row to all others."""
     found = Evaluation("ablation", dataset, dataset)
     for seed, kept in splits:
         predicted = {row: np.array(values) for row, values in kept["predictions"].items()}

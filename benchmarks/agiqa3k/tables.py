@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md from rows_summary.json and sweeps_summary.json; --write puts them there.
+"""Print the tables of benchmarks/README.md from rows_summary.json and sweeps_summary.json; --write writes them there.
 
 python -m benchmarks.agiqa3k.tables [--write]
 """
@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 
 
 def rows_table(found: Mapping[str, Any]) -> str:
-    """Each row's statistics, what a row "+ ..." has above the one before it, and what the full model has above each.
+    """Each row's statistics, the gap of each row "+ ..." over the row before, and the full model's gap over each row.
 
     Args:
         found: rows_summary.json.
@@ -42,7 +42,7 @@ def rows_table(found: Mapping[str, Any]) -> str:
 
 
 def sweeps_table(found: Mapping[str, Any]) -> str:
-    """SRCC of each setting, and how far above the full model it is: paired, by prompt.
+    """SRCC of each setting and its paired difference to the full model, with intervals over prompts.
 
     Args:
         found: sweeps_summary.json.
@@ -54,7 +54,7 @@ def sweeps_table(found: Mapping[str, Any]) -> str:
         if row["control"]:
             continue
         gap = gaps.get(row["name"])
-        # of the setting over the full model
+        # turned: the setting minus the full model
         turned = gap and {"srcc": -gap["srcc"], "srcc_ci": [-bound for bound in reversed(gap["srcc_ci"])]}
         lines.append(f"| {row['name']} | {row['srcc']:.4f} | {_gap(turned)} | {row['within_prompt_srcc']:.4f} |")
     return "\n".join(lines)

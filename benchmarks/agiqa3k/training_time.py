@@ -1,9 +1,9 @@
-"""How long does a training run take whose features are cached? From the data set to the saved model, without twins.
+"""Time of a training run with cached features, from the data set to the saved model, without control models.
 
 python benchmarks/agiqa3k/training_time.py --encoder runs/agiqa3k/encoder --data AGIQA-3K --work runs/agiqa3k
 
-Of `train`, backbone loading and the search of the cache included; run.py has filled it. CPU
-time of the process beside the clock's, which other work on the machine disturbs. training_time.csv is written anew.
+The time of `train` is measured. It includes loading the backbone and reading the cache, which run.py has filled. CPU
+time is reported too, because other work on the machine disturbs wall time. training_time.csv is overwritten.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.agiqa3k.recipe import ROWS, row_config  # noqa: E402
@@ -32,7 +32,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", type=Path, required=True, help="folder that build_encoder.py wrote")
     parser.add_argument("--data", type=Path, required=True, help="folder with data.csv and images/")
-    parser.add_argument("--work", type=Path, required=True, help="where run.py kept the features")
+    parser.add_argument("--work", type=Path, required=True, help="--work folder of run.py, with the features")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
 

@@ -14,7 +14,7 @@ KINDS = (*YES_NO_KINDS, *OPEN_KINDS)
 
 
 def held_out_scene(rng: np.random.Generator) -> tuple[list[SceneObject], np.ndarray]:
-    """The objects and the picture (48, 48, 3) in [0, 1] of a prompt whose combination was never trained on."""
+    """The objects and the picture (48, 48, 3) in [0, 1] of a random held-out prompt."""
     objects = sample_scene(sample_prompt(rng, held_out=True), rng)
     return objects, render(objects, SIZE, rng.uniform(*BACKGROUND_RANGE))
 
@@ -22,11 +22,14 @@ def held_out_scene(rng: np.random.Generator) -> tuple[list[SceneObject], np.ndar
 def make_questions(
     folder: Path, count: int, seed: int, noise: float = 0.0
 ) -> tuple[list[VQAQuestion], list[str]]:
-    """`count` questions, one a picture, the kinds in turn; written to and read from `folder`, and their kinds.
+    """Make `count` questions, one per picture, with alternating kinds, write them to `folder` and read them back.
 
     Args:
-        noise: standard deviation of the noise on each pixel, of a range of 1. The scenes and questions of a seed are
-            the same at any noise.
+        noise: standard deviation of the pixel noise, for pixels in [0, 1]. It does not change the scenes and questions
+            of a seed.
+
+    Returns:
+        the questions and their kinds.
     """
     rng, noise_rng = np.random.default_rng(seed), np.random.default_rng((seed, 1))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
-"""Where does the tiny LLaVA meet the image? Layer-wise masking, attention shift, proposed layers.
+"""Find the layers at which the tiny LLaVA uses the image: layer-wise masking, attention shift, proposed layers.
 
 python benchmarks/attention_probe/curves.py
 
-Writes masking.csv, attention_shift.csv, hellinger.csv, proposal.json and probe.png beside this file.
+Writes masking.csv, attention_shift.csv, hellinger.csv, proposal.json and probe.png to this file's folder.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine.probes.probe import probe, write_probe  # noqa: E402
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="left out: the tiny world's")
+    parser.add_argument("--model", help="LLaVA folder; default: the tiny world's")
     parser.add_argument("--questions", type=int, default=700)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, default=HERE)

@@ -1,11 +1,11 @@
-"""Is the contrastive attention on the object that is asked for? Against the renderer's masks, in the tiny world.
+"""Measure how much contrastive attention is on the object in the question, with the tiny world's exact masks.
 
 python benchmarks/attention_probe/grounding.py
 
-Pictures of two objects that differ in colour and in shape; each is asked about one of them. Reported is the share of IA
-on that object's pixels, beside the same of the attention at the post layer and at every other layer, and the share
-of the picture that the object covers, which is what blind attention would give. A token's value counts as spread evenly
-over its patch. Writes grounding.csv and grounding.png.
+Each picture has two objects that differ in colour and shape, and the question is about one of them. Reported is the
+share of contrastive attention (IA) on that object's pixels. For comparison: the same share for the attention at the
+post layer and at every other layer, and the share of the picture that the object covers, which is what uniform
+attention would give. A token's attention is spread evenly over its patch. Writes grounding.csv and grounding.png.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine.contrastive.capture import AttentionCapture  # noqa: E402
@@ -43,10 +43,10 @@ COLUMNS = (
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="left out: the tiny world's")
+    parser.add_argument("--model", help="LLaVA folder; default: the tiny world's")
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--seed", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of proposal.json, and for the results")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder with proposal.json, and for the results")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(arguments.model or str(weights_path("llava")), "cpu")
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def ask_about_one_of_two(folder: Path, count: int, seed: int) -> tuple[list[VQAQuestion], list[list[SceneObject]]]:
-    """Questions in three forms in turn, and the scenes with the asked-for object first."""
+    """Questions in three alternating forms, and the scenes with the object of the question first."""
     rng = np.random.default_rng(seed)
     questions, scenes = [], []
     while len(questions) < count:
@@ -94,7 +94,7 @@ def ask_about_one_of_two(folder: Path, count: int, seed: int) -> tuple[list[VQAQ
 
 @torch.no_grad()
 def image_maps(answerer: Answerer, questions: list[VQAQuestion]) -> np.ndarray:
-    """(N, L, tokens): attention of the last prompt token over the image tokens at every layer; sums to 1."""
+    """Attention (N, L, tokens) of the last prompt token over the image tokens at every layer; sums to 1."""
     found = []
     with AttentionCapture(answerer.model) as capture:
         for batch in batches(questions, 50):
@@ -107,13 +107,13 @@ def image_maps(answerer: Answerer, questions: list[VQAQuestion]) -> np.ndarray:
 
 
 def contrast(attention: np.ndarray, config) -> np.ndarray:
-    """(N, tokens): IA = |A(post) - A(chosen candidate)|, scaled to sum to 1."""
+    """IA = |A(post) - A(chosen candidate)|, (N, tokens), scaled to sum to 1."""
     ia = np.abs(attention[:, config.post_layer] - chosen(attention, config))
     return ia / ia.sum(1, keepdims=True)
 
 
 def chosen(attention: np.ndarray, config) -> np.ndarray:
-    """(N, tokens): the attention at the candidate layer farthest from the post layer."""
+    """The attention (N, tokens) at the candidate layer that is farthest from the post layer."""
     maps = torch.from_numpy(attention)
     candidates = maps[:, list(config.candidate_layers)]
     best = hellinger(candidates, maps[:, config.post_layer, None]).argmax(1)
@@ -121,7 +121,7 @@ def chosen(attention: np.ndarray, config) -> np.ndarray:
 
 
 def coverage(item: SceneObject, side: int) -> np.ndarray:
-    """(side * side,): share of each patch that the object's pixels cover, by the renderer's own outline."""
+    """Share (side * side,) of each patch that the object covers, by the renderer's own outline."""
     axis = np.arange(SIZE) + 0.5
     dx, dy = axis[None, :] - item.x * SIZE, axis[:, None] - item.y * SIZE
     inside = np.clip(0.5 - shape_distance(item.kind.shape, dx, dy, item.radius * SIZE), 0, 1)
@@ -129,12 +129,17 @@ def coverage(item: SceneObject, side: int) -> np.ndarray:
 
 
 def shares(maps: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(N, ..., tokens) maps that sum to 1 and (N, tokens) coverage -> (N, ...) shares of their mass on it."""
+    """Share (N, ...) of each map's mass that is on the object.
+
+    Args:
+        maps: (N, ..., tokens), each sums to 1.
+        mask: (N, tokens), share of each patch that the object covers.
+    """
     return np.einsum("n...t,nt->n...", maps, mask)
 
 
 def described(maps: dict[str, np.ndarray], asked: np.ndarray, other: np.ndarray) -> list[dict]:
-    """A row for each map: its share on the asked-for object, on the other one, and against the post layer's."""
+    """A row per map: its share on the object of the question, on the other one, and its gain over the post layer."""
     names = [str(i) for i in range(len(asked))]
     area = float(asked.mean())
     rows = []
@@ -162,7 +167,7 @@ def _interval(values: np.ndarray, names: list[str]) -> tuple[float, float]:
 
 
 def draw(by_layer: np.ndarray, rows: list[dict], area: float, path: Path) -> None:
-    """Share on the asked-for object at every layer, with the lines of IA and of blind attention."""
+    """Draw the share on the object of the question at every layer, and lines for IA and for uniform attention."""
     figure = new_figure(6.4, 3.8)
     axes = figure.subplots()
     names = [str(i) for i in range(len(by_layer))]

@@ -1,9 +1,9 @@
-"""Does contrastive attention answer better? The bare tiny LLaVA against three modes over rho and lambda, paired.
+"""Does contrastive attention improve the answers? The plain tiny LLaVA against three modes over rho and lambda, paired.
 
 python benchmarks/attention_probe/modes.py
 
-Held-out scenes, clean and with noise on the pixels (so that there are mistakes to mend); the layers that curves.py
-proposed, and those of the depth's preset. Rows of modes.csv of the same pictures and layers are replaced.
+Held-out scenes, clean and with pixel noise (so that there are mistakes to fix), with the layers that curves.py proposed
+and with the preset of the model's depth. Rows of modes.csv of the same pictures and layers are replaced.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine.contrastive.config import MODES, ContrastiveAttentionConfig  # noqa: E402
@@ -44,12 +44,12 @@ COLUMNS = (
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="left out: the tiny world's")
+    parser.add_argument("--model", help="LLaVA folder; default: the tiny world's")
     parser.add_argument("--questions", type=int, default=700)
-    parser.add_argument("--seed", type=int, default=2, help="another than that of curves.py, which chose the layers")
-    parser.add_argument("--noise", type=float, default=0.3, help="of the noisy pictures")
+    parser.add_argument("--seed", type=int, default=2, help="must differ from that of curves.py, where layers are chosen")
+    parser.add_argument("--noise", type=float, default=0.3, help="standard deviation of the pixel noise")
     parser.add_argument("--layers", nargs="+", choices=("proposed", "preset"), default=["proposed", "preset"])
-    parser.add_argument("--output", type=Path, default=HERE, help="folder of proposal.json, and for modes.csv")
+    parser.add_argument("--output", type=Path, default=HERE, help="folder with proposal.json, and for modes.csv")
     parser.add_argument("--pictures", nargs="+", choices=("clean", "noisy"), default=["clean", "noisy"])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -61,7 +61,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             questions, _ = make_questions(Path(folder), arguments.questions, arguments.seed, noise)
             answerer = Answerer(model, processor, max_new_tokens=12)
-            # read once: every row answers the same batches
+            # prepared once, because every row answers the same batches
             inputs = [answerer.inputs(batch) for batch in batches(questions, 50)]
         for layers in arguments.layers:
             common = {"pictures": pictures, "noise": noise, "layers": layers}
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def layer_config(layers: str, model: Any, folder: Path) -> ContrastiveAttentionConfig:
-    """With the layers that curves.py proposed, in `folder`, or with the preset of the model's depth."""
+    """A config with the layers that curves.py proposed (in `folder`), or with the preset of the model's depth."""
     depth = len(find_decoder(model).layers)
     if layers == "preset":
         return ContrastiveAttentionConfig.for_depth(depth)
@@ -84,7 +84,7 @@ def layer_config(layers: str, model: Any, folder: Path) -> ContrastiveAttentionC
 
 
 def measure(answerer: Answerer, inputs: list, questions: list, config: ContrastiveAttentionConfig) -> Iterator[dict]:
-    """The bare model's row, then one for each mode, rho and lambda."""
+    """The row of the plain model, then one per mode, rho and lambda."""
     rows = [VQARow("base")]
     for mode in MODES:
         for rho in RHO:

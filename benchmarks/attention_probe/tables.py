@@ -1,10 +1,10 @@
-"""The tables for benchmarks/README.md from modes.csv and grounding.csv: python benchmarks/attention_probe/tables.py"""
+"""Print tables for benchmarks/README.md from modes.csv, grounding.csv: python benchmarks/attention_probe/tables.py"""
 
 import sys
 from itertools import groupby
 from pathlib import Path
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows  # noqa: E402
@@ -14,7 +14,7 @@ from reward.cli.flags import ArgumentParser  # noqa: E402
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="of the two files")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="folder with the two files")
     folder = parser.parse_args().folder
     for (pictures, layers), rows in groupby(read_rows(folder / "modes.csv"), lambda r: (r["pictures"], r["layers"])):
         print(modes_table(pictures, layers, list(rows)), end="\n\n")
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def modes_table(pictures: str, layers: str, rows: list[dict[str, str]]) -> str:
-    """Gains over the bare model in points: a line for each mode and lambda, a column for each rho."""
+    """Gains over the plain model in percentage points: one line per mode and lambda, one column per rho."""
     base, *others = rows
     shares = list(dict.fromkeys(row["rho"] for row in others))
     where = f"post {others[0]['post']}, candidates {others[0]['candidates']}, review {others[0]['review']}"
@@ -40,7 +40,7 @@ def modes_table(pictures: str, layers: str, rows: list[dict[str, str]]) -> str:
 
 
 def grounding_table(rows: list[dict[str, str]]) -> str:
-    """Shares in percent: on the asked-for object, on the other one, and the paired differences in points."""
+    """Shares in percent, on the object of the question and on the other; paired differences in percentage points."""
     heads = ("map", "on the asked-for object, %", "on the other, %", "asked − other", "IA − post layer")
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for row in rows:

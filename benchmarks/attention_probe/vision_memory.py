@@ -1,11 +1,11 @@
-"""Each picture through the vision tower once: the rows of these tables differ behind it."""
+"""A cache for the vision tower, because the rows of these tables differ only in the language model."""
 
 import hashlib
 from typing import Any
 
 
 def remember_pictures(model: Any) -> Any:
-    """Let a LLaVA's vision tower answer from memory what it has seen, by content; returns the model."""
+    """Cache the outputs of a LLaVA's vision tower by the picture's content; returns the model."""
     tower, known = model.model.vision_tower, {}
     forward = tower.forward
 

@@ -1,4 +1,4 @@
-"""One way to generate with a random LLaVA of 24 layers, one call of `generate` an epoch."""
+"""One way to generate with a random LLaVA of 24 layers; an epoch is one call of `generate`."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ PROMPT = [1, 100, 101, *[31999] * 576, *range(200, 220)]
 
 
 def build(attention: str) -> Any:
-    """67 M parameters, 24 layers, 576 image tokens; the same weights every time."""
+    """A LLaVA of 67 M parameters, 24 layers and 576 image tokens, with the same random weights every time."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
     torch.manual_seed(0)
@@ -30,7 +30,7 @@ def build(attention: str) -> Any:
 
 
 class GenerateSide:
-    """`settings`: `way` = bare, eager (with output_attentions) or a mode of contrastive attention; `tokens`."""
+    """`settings`: `way` (bare, eager with output_attentions, or a mode of contrastive attention) and `tokens`."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.way, self.tokens = settings["way"], settings["tokens"]
@@ -38,7 +38,7 @@ class GenerateSide:
         self.inputs = {"input_ids": torch.tensor([PROMPT]), "pixel_values": torch.rand(1, 3, 336, 336)}
 
     def run_epoch(self) -> dict[str, float]:
-        """Seconds of one `generate`, and the model's size."""
+        """Run one `generate`; returns its seconds and the model's size."""
         started = time.perf_counter()
         self._generate()
         return {

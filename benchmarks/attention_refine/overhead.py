@@ -1,14 +1,14 @@
-"""What contrastive attention costs in `generate`: rows of overhead.csv, and the medians printed.
+"""Overhead of contrastive attention in `generate`. Writes overhead.csv and prints medians.
 
 python -m benchmarks.attention_refine.overhead [--repeats 9] [--tokens 64]
 
-Five ways in five processes that take turns, one thread each: the bare model (sdpa), the wrapper in its three modes, and
-eager attention with output_attentions=True, which is what reading the attention costs without it.
+Five processes take turns, with one thread each: the plain model (sdpa), the wrapper in its three modes, and eager
+attention with output_attentions=True, the usual way to read the attention.
 
     seconds        wall time of one generate
-    cpu_seconds    the same in the processor's time, which other work on the machine lengthens less
-    peak_mb        largest resident size while it ran
-    rise_mb        that, above the size before
+    cpu_seconds    CPU time of one generate, which other work on the machine disturbs less
+    peak_mb        peak resident memory while it ran
+    rise_mb        the peak minus the memory before
 """
 
 from pathlib import Path
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Medians of each way as a Markdown table, with the ratios to the bare model and to eager."""
+    """Medians of each way as a Markdown table, with the ratios to the plain model and to eager attention."""
     ways = list(dict.fromkeys(row["way"] for row in rows))
     of = {
         way: {name: median(float(row[name]) for row in rows if row["way"] == way) for name in COLUMNS[4:]}

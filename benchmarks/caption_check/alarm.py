@@ -1,10 +1,10 @@
-"""Does the panel's alarm fire by the caption check, when DDPO maximises mean redness? One row of alarm.csv a run.
+"""Does the caption check raise the reward-hacking alarm when DDPO maximises mean redness? One row of alarm.csv per run.
 
 python benchmarks/caption_check/alarm.py --seeds 0 1 2 3 4
 
-The recipe of benchmarks/hacking_alarm, an evaluation every 5 epochs, ended after `--looks` evaluations or when all
-have fired. Two measures of the check are held-out metrics of the same run, the oracle beside them; the row says at
-which epoch each of them, alone, raises the alarm. A run is not repeated when its row is there.
+The recipe is that of benchmarks/hacking_alarm with an evaluation every 5 epochs. A run ends after `--looks` evaluations
+or when all metrics have raised the alarm. Held-out metrics are two measures of the caption check and the oracle. The
+row says at which epoch each of them alone raises the alarm. A run is skipped if its row exists.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.hacking_alarm.run import COMMON, RECIPES  # noqa: E402
@@ -42,9 +42,9 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reward", default="redness", choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--looks", type=int, default=3, help="evaluations, after which the run is ended")
-    parser.add_argument("--model", default="tinyworld:llava", help="captioner, or perfect")
-    parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
+    parser.add_argument("--looks", type=int, default=3, help="number of evaluations after which a run ends")
+    parser.add_argument("--model", default="tinyworld:llava", help='captioner\'s folder, or "perfect"')
+    parser.add_argument("--name", default="tinyworld", help="name of the captioner in the table")
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def run(reward: str, seed: int, looks: int, model: str, overrides: Sequence[str] = ()) -> list[dict]:
-    """Trains once until the panel has `looks` evaluations; a row a held-out metric."""
+    """Train until the panel has `looks` evaluations; returns one row per held-out metric."""
     module = "benchmarks.caption_check.perfect" if model == "perfect" else "attention_refine.caption_check.rewards"
     held_out = [f"{module}:{name}@{model}" for name in METRICS[:-1]]
     start = time.perf_counter()
@@ -98,7 +98,7 @@ def run(reward: str, seed: int, looks: int, model: str, overrides: Sequence[str]
 
 
 def first_alarm(looks: list[dict], metric: str) -> int | None:
-    """At which evaluation, counted from 1, the metric raises the alarm."""
+    """Number of the evaluation, from 1, at which the metric alone raises the alarm; None: at none."""
     return next((place for place, look in enumerate(looks, start=1) if metric in look["alarming"]), None)
 
 

@@ -1,7 +1,7 @@
-"""A captioner that never errs on the tiny world: it reads the pixels as the oracle does, and answers in words.
+"""A captioner without errors on the tiny world: it reads the pixels as the oracle does and answers in words.
 
-What the check reaches with it is what questions, captions and their comparison cost by themselves. No model is in it,
-so it says nothing about models.
+With it, all remaining errors of the caption check come from the questions, the captions and their comparison, and none
+from a model.
 """
 
 import re
@@ -20,35 +20,35 @@ _SURE = 0.99
 
 
 class PerfectCaptioner:
-    """In the place of an `attention_refine.caption_check.captioner.Captioner`."""
+    """Replaces an `attention_refine.caption_check.captioner.Captioner`."""
 
     batch_size = 64
 
     def yes_probability(self, images: Sequence[Image.Image], questions: Sequence[str]) -> torch.Tensor:
-        """0.99 for a question whose answer is yes, 0.01 for any other."""
+        """Probabilities of "yes": 0.99 if the answer is yes, otherwise 0.01."""
         answers = [answer(_read(image), question) for image, question in zip(images, questions, strict=True)]
         return torch.tensor([_SURE if yes else 1 - _SURE for yes in answers])
 
     def captions(self, images: Sequence[Image.Image], instruction: str) -> list[str]:
-        """Everything that is there, and how two things stand."""
+        """Captions with all objects, and with the relation if there are two."""
         return [caption(_read(image)) for image in images]
 
 
 def perfect_check(exactly_one: bool = False) -> CaptionCheck:
     """A `CaptionCheck` with the perfect captioner."""
-    check = CaptionCheck.__new__(CaptionCheck)  # its constructor takes a model, and there is none
+    check = CaptionCheck.__new__(CaptionCheck)  # without its constructor, which needs a model
     check.captioner, check.contrastive = PerfectCaptioner(), None
     check.question, check.instruction, check.exactly_one = QUESTION, INSTRUCTION, exactly_one
     return check
 
 
 def caption_yes(source: str, device: str | None = None) -> Callable:
-    """As `attention_refine.caption_check.rewards.caption_yes`; the source is not looked at."""
+    """Like `attention_refine.caption_check.rewards.caption_yes`; `source` is ignored."""
     return lambda images, prompts, metadata: (perfect_check().prompt_yes(images, prompts), {})
 
 
 def caption_coverage(source: str, device: str | None = None) -> Callable:
-    """As `attention_refine.caption_check.rewards.caption_coverage`; the source is not looked at."""
+    """Like `attention_refine.caption_check.rewards.caption_coverage`; `source` is ignored."""
     return lambda images, prompts, metadata: (perfect_check().caption_coverage(images, prompts), {})
 
 
@@ -56,7 +56,7 @@ def answer(objects: Sequence[SceneObject], question: str) -> bool:
     """Whether the answer to a question of `attention_refine.caption_check.questions` is yes.
 
     Raises:
-        ValueError: another question.
+        ValueError: not such a question.
     """
     whole = re.fullmatch(re.escape(QUESTION).replace(re.escape("{}"), "(.+)"), question)
     fact = re.fullmatch(r"(?:Is|Are) there (exactly )?(.+) in the picture\?", question)
@@ -75,7 +75,7 @@ def answer(objects: Sequence[SceneObject], question: str) -> bool:
 
 
 def caption(objects: Sequence[SceneObject]) -> str:
-    """A prompt of the grammar for one or two objects; a list for more.
+    """A prompt of the grammar for one or two objects; a list of objects if there are more.
 
     Example:
         >>> caption([])

@@ -1,11 +1,11 @@
-"""Does the caption check tell a true prompt from one with one fact wrong? Tiny world; the oracle reads the pictures.
+"""Can the caption check tell a true prompt from one with one wrong fact? Tiny world; the oracle gives the truth.
 
 python benchmarks/caption_check/run.py
 python benchmarks/caption_check/run.py --contrastive residual post_norm attention_bias
 
-Half of the pictures show seen combinations, half held-out ones. Each has its true prompt and one with one fact wrong.
-AUC: how often a true prompt scores above a wrong one, ties half. Shuffled: the same two prompts against another
-picture, where neither is true. Rows of results.csv of the same captioner and attention are replaced.
+Half of the pictures show seen combinations, half held-out ones. Each has a true prompt and one with one wrong fact.
+AUC: how often a true prompt scores higher than a wrong one; ties count half. Shuffled: the same two prompts with
+another picture, for which both are wrong. Rows of results.csv of the same captioner and attention are replaced.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
@@ -37,13 +37,13 @@ from tinyworld.scenes import COLOURS, RELATIONS, SHAPES, Kind, Prompt, sample_pi
 RESULTS = Path(__file__).with_name("results.csv")
 COLUMNS = ("captioner", "attention", "scenes", "measure", "prompts", "wrong", "pairs", "auc", "low", "high")
 MEASURES = ("prompt_yes", "questions_yes", "caption_coverage")
-# how likely each kind of fact is made wrong where the prompt has it: numbers and relations are rarer
+# weight of each kind of fact when the wrong fact is drawn; numbers and relations are rarer in prompts
 KINDS = {"colour": 1.0, "shape": 1.0, "number": 3.0, "relation": 1.5}
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, its true prompt, one that is wrong in one fact, and the kind of that fact."""
+    """A picture, its true prompt, a prompt with one wrong fact, and the kind of that fact."""
 
     picture: np.ndarray
     true: str
@@ -55,11 +55,11 @@ class Scene:
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="captioner's folder, or perfect; left out: the shipped one")
-    parser.add_argument("--name", default="tinyworld", help="of the captioner, in the table")
+    parser.add_argument("--model", help='captioner\'s folder, or "perfect"; default: the shipped one')
+    parser.add_argument("--name", default="tinyworld", help="name of the captioner in the table")
     parser.add_argument("--pictures", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--contrastive", nargs="+", default=["off"], help="modes of contrastive attention, or off")
+    parser.add_argument("--contrastive", nargs="+", default=["off"], help='modes of contrastive attention, or "off"')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     half = arguments.pictures // 2
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def report(check: CaptionCheck, scenes: Sequence[Scene], seed: int, label: dict[str, str]) -> None:
-    """Measure, print, and replace the rows of the same label in results.csv."""
+    """Measure, print, and replace the rows with the same label in results.csv."""
     start = time.perf_counter()
     rows = [label | row for row in measure(check, scenes, seed)]
     kept = [row for row in read_rows(RESULTS) if any(row[name] != value for name, value in label.items())]
@@ -90,7 +90,7 @@ def report(check: CaptionCheck, scenes: Sequence[Scene], seed: int, label: dict[
 
 
 def sample_scenes(rng: np.random.Generator, count: int, split: str) -> list[Scene]:
-    """Pictures of which, by the oracle, the true prompt holds and the wrong one does not."""
+    """Draw pictures for which, by the oracle, the true prompt holds and the wrong one does not."""
     scenes = []
     while len(scenes) < count:
         prompt = sample_prompt(rng, held_out=split == "held-out")
@@ -108,7 +108,7 @@ def sample_scenes(rng: np.random.Generator, count: int, split: str) -> list[Scen
 
 
 def changed(prompt: Prompt, kind: str, rng: np.random.Generator) -> Prompt | None:
-    """The prompt with one fact of a kind wrong; None where it has no such fact."""
+    """The prompt with one wrong fact of the given kind; None if it has no such fact."""
     if kind == "number":
         return Prompt(prompt.first, count=3 - prompt.count) if prompt.second is None else None
     if kind == "relation":
@@ -130,7 +130,7 @@ def measure(check: CaptionCheck, scenes: Sequence[Scene], seed: int) -> Iterator
     for start in range(0, len(scenes), 64):
         part = range(start, min(start + 64, len(scenes)))
         prompts = [prompt for i in part for prompt in (scenes[i].true, scenes[i].wrong)]
-        # a picture that is given twice is captioned once
+        # the check captions a picture only once, even if it is given twice
         checks = check.check([pictures[i] for i in part for _ in range(2)], prompts, controls=[None] * len(prompts))
         strange = [prompt for i in part for prompt in (scenes[others[i]].true, scenes[others[i]].wrong)]
         yes = check.prompt_yes([pictures[i] for i in part for _ in range(2)], strange).tolist()
@@ -164,10 +164,10 @@ def at_least_one(check: PromptCheck) -> float:
 
 
 def derangement(prompts: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """For each prompt the place of a picture drawn for another one."""
+    """For each prompt, the index of a picture of another prompt."""
     while True:
         order = rng.permutation(len(prompts)).tolist()
-        for i in range(len(order)):  # a few clashes are left by chance: exchange them
+        for i in range(len(order)):  # swap the few that still have a picture of the same prompt
             if prompts[order[i]] == prompts[i]:
                 j = int(rng.integers(len(order)))
                 order[i], order[j] = order[j], order[i]
@@ -176,14 +176,14 @@ def derangement(prompts: Sequence[str], rng: np.random.Generator) -> list[int]:
 
 
 def auc_row(rows: Sequence[tuple[float, float, str]]) -> dict:
-    """AUC of true over wrong, with its 95 % interval by bootstrap over pictures."""
+    """AUC of true over wrong prompts with its 95 % bootstrap interval over pictures."""
     true, wrong = (np.array([row[place] for row in rows]) for place in (0, 1))
     low, high = interval(bootstrap_draws(auc, [row[2] for row in rows], true, wrong))
     return {"pairs": len(rows), "auc": auc(true, wrong), "low": low, "high": high}
 
 
 def auc(true: np.ndarray, wrong: np.ndarray) -> float:
-    """Share of pairs of a true and a wrong one in which the true one scores higher, ties half (Mann-Whitney)."""
+    """Share of pairs (true, wrong) in which the true one scores higher; ties count half (Mann-Whitney)."""
     wrong = np.sort(wrong)
     below, up_to = np.searchsorted(wrong, true, "left"), np.searchsorted(wrong, true, "right")
     return float((below + up_to).mean() / (2 * len(wrong)))

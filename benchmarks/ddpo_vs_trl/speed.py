@@ -1,11 +1,11 @@
-"""Time, memory and stored bytes of an epoch: our DDPO and TRL 0.23.1's, side by side. Rows go to speed.csv.
+"""Time, memory and stored bytes of an epoch: our DDPO and TRL 0.23.1's, side by side. Results go to speed.csv.
 
 TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.speed             # every case that is not in the table
 TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.speed --dry       # a minute, nothing written
 
-FOLDER holds TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a live process
-with one thread; they take turns epoch by epoch, so that whatever else the machine does falls on all alike. Same tiny
-pipeline, HyperAlign reward, batches, fp32, LoRA (rank 4 on attention), optimiser steps and number of trained steps.
+FOLDER has TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a process with one
+thread. They take turns epoch by epoch, so that other work on the machine affects all of them equally. Pipeline,
+HyperAlign reward, batches, fp32, LoRA (rank 4 on attention), optimiser steps and number of trained steps are the same.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Case:
-    """Settings that both trainers know by the same names, and the passes that ours is tried with."""
+    """Settings that have the same names in both trainers, and the values of train_steps_per_pass to try for ours."""
 
     name: str
     settings: dict
@@ -47,7 +47,7 @@ DRY = Case("dry", {"sample_num_steps": 5, "sample_guidance_scale": 2.0}, (1, 5))
 
 
 def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
-    """Rows of a case: `repeats` epochs of every side, in turns, after `warm_up` unrecorded ones."""
+    """Run a case; returns the rows of `repeats` epochs of every side, in turns, after `warm_up` epochs without rows."""
     settings = COMMON | case.settings
     labels = {"case": case.name, "side": "trl", "steps_per_pass": 1}
     sides = [Side(labels, "benchmarks.ddpo_vs_trl.trl_side:TrlSide", settings, trl)]

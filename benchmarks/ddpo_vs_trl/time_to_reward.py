@@ -1,14 +1,14 @@
-"""Training seconds to the held-out reward that TRL 0.23.1 reaches at its best: rows go to time_to_reward.csv.
+"""Training time until our DDPO reaches TRL 0.23.1's best held-out reward. Results go to time_to_reward.csv.
 
-TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.time_to_reward            # says first how long it will take
-TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.time_to_reward --dry      # seconds a run, rows in a scratch file
+TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.time_to_reward            # first prints how long it will take
+TRL_0_23_1=FOLDER python -m benchmarks.ddpo_vs_trl.time_to_reward --dry      # seconds per run, rows in a scratch file
 
-1. TRL at every setting of SWEEP on seed 0; the one with the best held-out reward goes on.
-2. TRL at that setting, and our packaged recipe (tinyworld/ddpo.yaml), on five seeds, in turns.
+1. Run TRL at every setting of SWEEP on seed 0 and choose the setting with the best held-out reward.
+2. Run TRL at that setting and our packaged recipe (tinyworld/ddpo.yaml) on five seeds, in turns.
 
-Both are judged by our evaluation: held-out prompts, the same pictures' seeds, the same number of denoising steps, each
-at its own best guidance. Evaluation costs no training time: LoRAs are saved on the way and evaluated afterwards. A run
-is not repeated when its rows are there.
+Both are evaluated by our code: held-out prompts, the same seeds of the pictures, the same number of denoising steps,
+each at its own best guidance. Evaluation does not count as training time: LoRAs are saved during training and evaluated
+afterwards. A run is skipped if its rows exist.
 """
 
 import argparse
@@ -43,7 +43,7 @@ COLUMNS = (
 )  # fmt: skip
 EVAL_GUIDANCE = (1.0, 1.25, 1.5, 2.0)
 OURS = "tinyworld/ddpo.yaml"
-# As many pictures an epoch and optimiser steps as our recipe has; guidance <= 1 crashes there, so 1.01 stands for it.
+# As many pictures and optimiser steps per epoch as in our recipe. TRL crashes at guidance <= 1, so 1.01 is used.
 TRL_COMMON = {
     "sample_batch_size": 64, "sample_num_batches_per_epoch": 2, "train_batch_size": 64,
     "train_gradient_accumulation_steps": 1, "group_size": 8, "per_prompt_stat_tracking": True,
@@ -64,7 +64,7 @@ SWEEP = [
 
 
 def name_of(setting: dict) -> str:
-    """How a setting of the sweep is called in the table."""
+    """Name of a setting of the sweep in the table."""
     tracked = "per prompt" if setting["per_prompt_stat_tracking"] else "global"
     return (
         f"{setting['sample_num_steps']} steps, guidance {setting['sample_guidance_scale']:g}, "
@@ -87,9 +87,12 @@ class Judge:
         self.evaluators: dict[str, Evaluator] = {}
 
     def scores(self, side: str, lora: Path | None) -> dict:
-        """Guidance, reward and oracle at the guidance whose mean reward is best; None: the base model.
+        """Guidance, reward and oracle at the guidance with the best mean reward.
 
-        A LoRA whose pictures are not finite has a reward of minus infinity.
+        Args:
+            side: "ours" or "trl".
+            lora: folder of the LoRA; None: the base model. If its pictures are not finite, the reward is minus
+                infinity.
         """
         evaluator = self._evaluator(side)
         if lora:
@@ -116,7 +119,7 @@ class Judge:
             policy = StableDiffusionPolicy(pipeline, num_steps=self.steps)
             add_lora(pipeline.unet, seed=0, **self.shapes[side])
             witness = RewardSet([Reward("oracle_reward", oracle_reward)])
-            # Spread over the held-out prompts, whose neighbours resemble each other.
+            # Evenly spread over the held-out prompts, because neighbouring prompts are similar.
             prompts = heldout_prompts()
             prompts = [prompts[i * len(prompts) // self.prompts] for i in range(self.prompts)]
             self.evaluators[side] = Evaluator(policy, self.rewards, witness, prompts, seed=1234, batch_size=64)
@@ -124,7 +127,7 @@ class Judge:
 
 
 class Bench:
-    """Runs, evaluates and records; one after the other, so that each run has the machine to itself."""
+    """Runs, evaluates and saves the results. Runs follow one another, so that no two share the machine."""
 
     def __init__(self, arguments: argparse.Namespace, results: Path, scratch: Path) -> None:
         self.arguments, self.results, self.scratch = arguments, results, scratch
@@ -132,7 +135,7 @@ class Bench:
         self.base: dict | None = None
 
     def run(self, side: str, setting: str, settings: dict, seed: int, budget: float) -> None:
-        """Train once and add its rows, unless they are there."""
+        """Train once and add the rows, unless they exist."""
         head = {"side": side, "setting": setting, "seed": seed, "budget": str(budget)}
         if any(all(row[key] == str(value) for key, value in head.items()) for row in read_rows(self.results)):
             return
@@ -145,7 +148,7 @@ class Bench:
             }  # fmt: skip
             command = [sys.executable, "-m", "benchmarks.ddpo_vs_trl.train_run", side, folder, json.dumps(plan)]
             done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-            # Their trainer stops on nothing, ours on a gradient that is not finite: what was saved until then counts.
+            # Ours stops at a non-finite gradient, theirs never does. The LoRAs that were saved before count.
             if done.returncode:
                 print(f"{side} {setting} seed {seed}: ended with code {done.returncode}\n{done.stderr[-600:]}")
             self.base = self.base or self.judge.scores("ours", None)
@@ -163,7 +166,7 @@ class Bench:
 
 
 def best_setting(rows: list[dict], budget: float) -> dict:
-    """The setting of SWEEP that came to the highest held-out reward on seed 0."""
+    """The setting of SWEEP with the highest held-out reward on seed 0."""
     reached: dict[str, float] = {}
     for row in rows:
         if row["side"] == "trl" and row["seed"] == "0" and row["budget"] == str(budget):
@@ -175,12 +178,12 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trl", default=os.environ.get("TRL_0_23_1"), help="folder of TRL 0.23.1")
-    parser.add_argument("--sweep-seconds", type=float, default=100.0, help="training time of a setting")
-    parser.add_argument("--seconds", type=float, default=200.0, help="training time of a run on five seeds")
-    parser.add_argument("--mark", type=float, default=20.0, help="training time between two evaluations")
+    parser.add_argument("--sweep-seconds", type=float, default=100.0, help="training time per setting of the sweep")
+    parser.add_argument("--seconds", type=float, default=200.0, help="training time per run on five seeds")
+    parser.add_argument("--mark", type=float, default=20.0, help="training time between two evaluated LoRAs")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=128, help="held-out prompts of an evaluation")
-    parser.add_argument("--eval-steps", type=int, default=3, help="denoising steps in evaluations, of both sides")
+    parser.add_argument("--prompts", type=int, default=128, help="held-out prompts per evaluation")
+    parser.add_argument("--eval-steps", type=int, default=3, help="denoising steps in evaluations, for both sides")
     parser.add_argument("--dry", action="store_true", help="two settings, one seed, seconds each, nothing recorded")
     arguments = parser.parse_args()
     if not arguments.trl:
@@ -198,7 +201,7 @@ def main() -> None:
             bench.run("trl", name_of(setting), TRL_COMMON | setting, 0, arguments.sweep_seconds)
         best = best_setting(read_rows(results), arguments.sweep_seconds)
         for seed in range(arguments.seeds):
-            # In turns, so that a slower hour falls on both.
+            # In turns, so that a slow hour of the machine affects both.
             bench.run("ours", OURS, {}, seed, arguments.seconds)
             bench.run("trl", name_of(best), TRL_COMMON | best, seed, arguments.seconds)
         if arguments.dry:
@@ -208,7 +211,7 @@ def main() -> None:
 
 
 def announce(bench: Bench, settings: int) -> None:
-    """Say how long it will take, from one evaluation measured now."""
+    """Print how long it will take, estimated from one evaluation."""
     started = time.monotonic()
     bench.base = bench.judge.scores("ours", None)
     each, arguments = time.monotonic() - started, bench.arguments

@@ -1,4 +1,4 @@
-"""One training run of either side, its LoRA saved at regular training seconds; evaluated by time_to_reward.py.
+"""One training run of either side. Its LoRA is saved at regular training times and evaluated by time_to_reward.py.
 
 python -m benchmarks.ddpo_vs_trl.train_run ours|trl FOLDER '{"seconds": 240, "mark": 20, "seed": 0, "settings": {}}'
 """
@@ -33,7 +33,7 @@ class Marks:
 
 
 def run_ours(folder: Path, plan: dict[str, Any]) -> None:
-    """The packaged recipe through its own loop; what is evaluated is what it would save, the moving average."""
+    """Train the packaged recipe with our loop. The saved LoRAs are moving averages, as in a normal run."""
     from benchmarks.ddpo_vs_trl.our_side import recipe
     from rl.lora.adapter import save_lora
     from rl.packaged import resolve_packaged
@@ -41,7 +41,7 @@ def run_ours(folder: Path, plan: dict[str, Any]) -> None:
     from rl.updates.ddpo import DDPOUpdate
 
     class MarkedTrainer(Trainer):
-        """Its clock includes everything an epoch does, the marks too."""
+        """A trainer that saves marks. Its time includes everything in an epoch, and the marks."""
 
         def _log(self, metrics: dict[str, float]) -> None:
             super()._log(metrics)
@@ -59,7 +59,7 @@ def run_ours(folder: Path, plan: dict[str, Any]) -> None:
 
 
 def run_trl(folder: Path, plan: dict[str, Any]) -> None:
-    """Their `step`, epoch after epoch, until the time is up."""
+    """Call TRL's `step` for each epoch until the time is up."""
     from benchmarks.ddpo_vs_trl.trl_side import TrlSide
 
     side = TrlSide(plan["settings"] | {"seed": plan["seed"]})

@@ -1,4 +1,4 @@
-"""The README's picture from a run folder: examples of its evaluation, base above, LoRA below, nothing picked by hand.
+"""Draw the README's picture from a run folder: the examples of its evaluation, base above, LoRA below, not selected.
 
 python benchmarks/demo_gain/before_after.py runs/demo docs/images/before-after.png
 """
@@ -16,7 +16,7 @@ COLUMNS, SIDE, GAP, LABEL = 6, 144, 12, 58
 
 
 def main(run: Path, output: Path) -> None:
-    """Draws the first examples of `run`'s evaluation.json into `output`."""
+    """Draw the first examples of `run`'s evaluation.json and save them as `output`."""
     rows = json.loads((run / "evaluation.json").read_text())["examples"][:COLUMNS]
     left = 64
     sheet = Image.new("RGB", (left + COLUMNS * (SIDE + GAP), LABEL + 2 * (SIDE + 26) + GAP), "white")

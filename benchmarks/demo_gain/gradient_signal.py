@@ -1,11 +1,11 @@
-"""How much of a batch's policy gradient is signal? One row of gradient_signal.csv a setting and step.
+"""Signal-to-noise ratio of a batch's policy gradient. One row of gradient_signal.csv per setting and step.
 
 python benchmarks/demo_gain/gradient_signal.py --num-steps 3 --guidance 1.0
 python benchmarks/demo_gain/gradient_signal.py --num-steps 10 --guidance 2.0
 
-Before the first update, pictures are drawn in batches of 128 (groups of eight), each batch with its own gradient g_b.
-With m and V the mean and the trace of the covariance of the g_b, n of them, the squared signal-to-noise ratio of one
-batch is (|m|^2 - V / n) / V. It can come out below 0: then there is less signal than that many batches show.
+Before the first update, n batches of 128 pictures (groups of eight) are sampled, each with its gradient g_b. With the
+mean m and the trace V of the covariance of the g_b, the squared signal-to-noise ratio of one batch is
+(|m|^2 - V / n) / V. This estimate can be below 0 if n batches are too few to show the signal.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1280)
     parser.add_argument("--batch", type=int, default=BATCH, help="pictures a gradient; the table is of 128")
     parser.add_argument("--targets", nargs="+", default=TARGETS, help="layers that get a LoRA")
-    parser.add_argument("--label", default="shipped", help="names the weights in the table")
+    parser.add_argument("--label", default="shipped", help="name of the weights in the table")
     arguments = parser.parse_args()
     reward, gradients, policy = measure(arguments)
     head = [arguments.label, arguments.num_steps, arguments.guidance, arguments.pictures, f"{reward:.3f}"]
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> tuple[float, dict[int, torch.Tensor], StableDiffusionPolicy]:
-    """Mean reward of the oracle, and for each step the (batches, parameters) gradients of the LoRA."""
+    """Mean oracle score, the LoRA's gradients (batches, parameters) for each step, and the policy."""
     pipeline = StableDiffusionPipeline.from_pretrained(
         weights_path("stable-diffusion"), safety_checker=None, requires_safety_checker=False, dtype=torch.float32
     )
@@ -90,7 +90,7 @@ def ratio(gradients: torch.Tensor) -> float:
 
 
 def append(rows: list[list]) -> None:
-    """Adds rows to gradient_signal.csv, written whole."""
+    """Add rows to gradient_signal.csv, atomically."""
     known = [list(COLUMNS)]
     if RESULTS.exists():
         with RESULTS.open(newline="", encoding="utf-8") as file:

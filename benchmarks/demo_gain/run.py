@@ -1,10 +1,10 @@
-"""Does the demo's recipe raise the oracle's held-out score? One row of results.csv a run.
+"""Does the demo's recipe raise the oracle's held-out score? One row of results.csv per run.
 
 python benchmarks/demo_gain/run.py --name demo --seeds 0 1 2 3 4 5
 python benchmarks/demo_gain/run.py --name shuffled --seeds 0 -- --rewards benchmarks.demo_gain.shuffled:shuffled_reward
 python benchmarks/demo_gain/run.py --name one_hour --seeds 0 -- --num_epochs 900
 
-What follows ``--`` goes to rl/ddpo_train.py. A run is not repeated when its row is there.
+Flags after ``--`` are passed to rl/ddpo_train.py. A run is skipped if its row exists.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
@@ -34,9 +34,9 @@ COLUMNS = (
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True, help="names the recipe in the table")
+    parser.add_argument("--name", required=True, help="name of the recipe in the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
+    parser.add_argument("--keep", type=Path, help="keep the run folders here; default: they are deleted")
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
     for seed in arguments.seeds:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
-    """Trains and evaluates once; returns the summary's columns."""
+    """Train and evaluate once; returns the summary's columns."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (keep or Path(scratch)) / f"{name}_{seed}"
         flags = changed(["--output_dir", str(folder), "--seed", str(seed)], overrides)

@@ -1,4 +1,4 @@
-"""The control: the demo's reward, dealt out at random within the batch. Nothing can be learned from it."""
+"""The control: the demo's rewards, shuffled within the batch. Nothing can be learned from them."""
 
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ def _reward() -> HyperAlignReward:
 
 
 def shuffled_reward(images: torch.Tensor, prompts, metadata) -> tuple[torch.Tensor, dict]:
-    """HyperAlign's rewards of the batch in a random order; the order depends on the pictures alone."""
+    """HyperAlign's rewards of the batch in a random order, which depends only on the pictures."""
     rewards = _reward()(images, list(prompts))
     generator = torch.Generator().manual_seed(int(images.double().sum().item() * 1e6) % 2**63)
     return rewards[torch.randperm(len(rewards), generator=generator)], {}

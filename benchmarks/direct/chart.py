@@ -1,4 +1,4 @@
-"""curves.csv as pictures: oracle against reward queries, UNet evaluations and seconds; reward against oracle.
+"""Draw curves.csv: oracle against reward queries, UNet evaluations and seconds; reward against oracle.
 
 python -m benchmarks.direct.chart
 """
@@ -22,7 +22,7 @@ AXES = (
     ("reward_queries", "pictures scored (log)"), ("denoiser_evaluations", "UNet evaluations, forward (log)"),
     ("train_seconds", "seconds of training, one CPU core (log; undisturbed seeds)"),
 )  # fmt: skip
-# The other runs shared their core with other work: up to three times the seconds.
+# The other runs shared their CPU core with other work and took up to three times as long.
 UNDISTURBED = {"ddpo": ("5", "6")} | dict.fromkeys(METHODS.keys() - {"ddpo", "draft-2"}, ("2", "3"))
 
 
@@ -50,7 +50,7 @@ def main() -> None:
         axis.xaxis.set_minor_formatter(NullFormatter())
     axis = axes.flat[3]
     for method in methods:
-        # From the first saved LoRA: the base model, far to the lower left, is the same for all.
+        # Start at the first saved LoRA. The base model is the same for all and far to the lower left.
         path = mean_path(curves[method])[1:]
         axis.plot(*path.T, color=COLOURS[method], marker=".", linewidth=1.2)
         axis.plot(*path[-1], color=COLOURS[method], marker="o", markersize=6)
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def band(seeds: dict[str, list[dict]], column: str, value: str) -> tuple[np.ndarray, ...]:
-    """Mean, minimum and maximum over seeds, from the first saved LoRA to where the shortest run ends."""
+    """Mean, minimum and maximum over seeds, from the first saved LoRA to the end of the shortest run."""
     series = [([float(row[column]) for row in rows], [float(row[value]) for row in rows]) for rows in seeds.values()]
     x = np.geomspace(max(places[1] for places, _ in series), min(places[-1] for places, _ in series), 60)
     values = np.array([np.interp(x, places, found) for places, found in series])
@@ -74,7 +74,7 @@ def band(seeds: dict[str, list[dict]], column: str, value: str) -> tuple[np.ndar
 
 
 def mean_path(seeds: dict[str, list[dict]]) -> np.ndarray:
-    """Reward and oracle (points, 2), the mean over seeds, point by point."""
+    """Reward and oracle (points, 2), mean over seeds at each point."""
     paths = [np.array([[float(row["reward"]), float(row["oracle"])] for row in rows]) for rows in seeds.values()]
     shortest = min(map(len, paths))
     return np.mean([path[:shortest] for path in paths], axis=0)

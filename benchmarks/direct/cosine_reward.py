@@ -1,4 +1,4 @@
-"""The tiny world's CLIP cosine as a second, differentiable reward: what an ensemble adds to HyperAlign."""
+"""The tiny world's CLIP cosine as a differentiable reward, for an ensemble with HyperAlign."""
 
 import functools
 
@@ -7,7 +7,7 @@ import torch
 from reward import HyperAlignReward
 from tinyworld import weights_path
 
-# On the base model's pictures the cosine has about the reward's mean and spread after this line.
+# This linear map gives the cosine about the same mean and std as the reward, on the base model's pictures.
 SCALE, SHIFT = 1.5, -0.05
 
 
@@ -17,5 +17,5 @@ def _model() -> HyperAlignReward:
 
 
 def cosine_reward(images: torch.Tensor, prompts: tuple[str, ...], metadata: tuple) -> tuple[torch.Tensor, dict]:
-    """(B,3,H,W) in [0,1] -> ((B,), {}); differentiable."""
+    """Score pictures (B,3,H,W) in [0,1]; returns ((B,), {}). Differentiable."""
     return SCALE * _model()(images, list(prompts)) + SHIFT, {}

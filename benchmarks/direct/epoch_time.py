@@ -1,8 +1,8 @@
-"""Time of an epoch of the packaged recipes, DDPO's and the direct one's, in turns: rows of epoch_time.csv.
+"""Time per epoch of the packaged recipes, DDPO and direct, measured in turns. Results go to epoch_time.csv.
 
 python -m benchmarks.direct.epoch_time
 
-What both runs take as a whole is then epochs times the median, whatever else the machine did during the long runs.
+A run's total time is then its epochs times the median. It does not depend on other work during the long runs.
 """
 
 import argparse
@@ -29,7 +29,7 @@ RECIPES = {"ddpo": (DDPOConfig, DDPOUpdate, "ddpo.yaml"), "direct": (DirectConfi
 
 
 class RecipeSide:
-    """A trainer of a packaged recipe, one epoch a call."""
+    """A trainer of a packaged recipe, one epoch per call."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         config_class, update_class, recipe = RECIPES[settings["recipe"]]
@@ -39,7 +39,7 @@ class RecipeSide:
         self.trainer.reporter, self.epoch = None, 0
 
     def run_epoch(self) -> dict[str, float]:
-        """Seconds of an epoch."""
+        """Run an epoch; returns its seconds."""
         started = time.perf_counter()
         self.trainer._run_epoch(self.epoch)
         self.epoch += 1

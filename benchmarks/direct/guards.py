@@ -1,9 +1,9 @@
-"""What does each guard against reward hacking change in a run that is pushed too far? Rows of guards.csv.
+"""The effect of each guard against reward hacking in an over-optimised run. Results go to guards.csv.
 
 python -m benchmarks.direct.guards --seeds 2 3
 
-The pushed run is the packaged recipe without its view and with its learning rate held constant. Each guard is added to
-it alone. Judged on held-out prompts at the guidance that was trained with.
+The over-optimised run is the packaged recipe without augmentation and with a constant learning rate. Each guard is
+added to it alone. Evaluation is on held-out prompts at the training guidance.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def run(guard: str, seed: int, judge: Judge, overrides: Sequence[str] = ()) -> list[dict]:
-    """Trains once; a row for every saved LoRA, and for what the guard leaves in the end."""
+    """Train once; returns a row for every saved LoRA, and for the LoRA that the guard selects at the end."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         train("rl.direct_train", folder, seed, changed(PUSHED, GUARDS[guard], overrides))
@@ -71,7 +71,7 @@ def run(guard: str, seed: int, judge: Judge, overrides: Sequence[str] = ()) -> l
 
 
 def strong(judge: Judge, lora: Path, strength: float) -> dict[str, float]:
-    """Scores of a LoRA at a strength, which loading it does not touch."""
+    """Scores of a LoRA at a strength. Loading the LoRA does not change the strength."""
     with scaled_lora(judge.evaluator.policy.denoiser, strength):
         return judge.point(lora)
 

@@ -1,11 +1,11 @@
-"""Does DRaFT-K's memory grow with K and not with T? Peak resident size of one optimiser step: rows of memory.csv.
+"""Does DRaFT-K's memory grow with K and not with T? Peak resident memory of one optimiser step, in memory.csv.
 
 OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=131072 python -m benchmarks.direct.memory --write
 
-Every row is a process of its own on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on attention;
-AlignProp with a window of one depth, which is DRaFT-K.
-*Above ready*: the step's peak above the loaded trainer. Blocks of 128 KB and more go back to the system at once
-(MALLOC_MMAP_THRESHOLD_), so that the resident size is what lives and not what the allocator holds back.
+Every row is measured in its own process on the tiny world: 16 pictures, no guidance, float32, LoRA of rank 4 on
+attention. The method is AlignProp with a window of one depth, which equals DRaFT-K.
+*Above ready*: the step's peak minus the memory of the loaded trainer. With MALLOC_MMAP_THRESHOLD_, blocks of 128 KB and
+more are returned to the system at once, so that resident memory is used memory.
 """
 
 import argparse
@@ -25,7 +25,7 @@ STEPS, DEPTHS = (10, 20, 40), (1, 2, 5, 10)
 
 
 def measure(steps: int, depth: int, checkpointing: bool, pictures: int) -> dict:
-    """A row, of the process that this runs in."""
+    """Measure a row in the current process."""
     side = OurSide({
         "sample_num_steps": steps, "depth": depth, "train_step_checkpointing": checkpointing,
         "sample_batch_size": pictures, "sample_guidance_scale": 1.0,
@@ -39,7 +39,7 @@ def measure(steps: int, depth: int, checkpointing: bool, pictures: int) -> dict:
 
 
 def table(rows: list[dict]) -> str:
-    """A line a K, a column a T, with and without checkpointing."""
+    """Markdown: a line per K, a column per T, with and without checkpointing."""
     found = {(row["checkpointing"], row["depth"], row["steps"]): row["above_ready_mb"] for row in rows}
     head = [f"T = {steps}{text}" for text in ("", ", checkpointed") for steps in STEPS]
     lines = ["| MB above ready | " + " | ".join(head) + " |", "| --- " * (len(head) + 1) + "|"]
@@ -63,7 +63,7 @@ def main() -> None:
     done = {(row["steps"], row["depth"], row["checkpointing"]) for row in rows}
     cases = [(steps, depth, flag) for flag in (False, True) for depth in arguments.depths for steps in arguments.steps]
     cases = [case for case in cases if tuple(str(int(part)) for part in case) not in done]
-    # A fork a case: the libraries are loaded once.
+    # Each case is a fork, so that the libraries are loaded only once.
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         for case in cases:
             rows.append(pool.apply(measure, (*case, arguments.pictures)))

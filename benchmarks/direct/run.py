@@ -1,11 +1,11 @@
-"""Held-out reward and oracle on the way, for DDPO and every direct method: rows of curves.csv, a point each.
+"""Held-out reward and oracle during training, for DDPO and every direct method. Each row of curves.csv is one point.
 
 python -m benchmarks.direct.run --methods draft-all refl draft-1 draft-2 draft-lv alignprop ddpo --seeds 0 1 2 3 4
 python -m benchmarks.direct.chart
 
-Every run saves its LoRA on the way; they are judged afterwards, which costs no training time: the same held-out prompts
-and seeds for all, at the guidance that was trained with; the base model and the last LoRA of the finalists also at each
-one's own best guidance. A run is not repeated when its rows are there.
+Every run saves its LoRA several times. They are evaluated after training, so evaluation takes no training time. All use
+the same held-out prompts and seeds and the training guidance. The base model and the last LoRA of the finalists are
+also evaluated at their own best guidance. A run is skipped if its rows exist.
 """
 
 import argparse
@@ -38,7 +38,7 @@ COLUMNS = (
     "name", "method", "seed", "overrides", "epoch", "reward_queries", "denoiser_evaluations", "train_seconds", "reward",
     "oracle", "best_guidance", "best_reward", "best_oracle",
 )  # fmt: skip
-# What differs from the packaged recipes.
+# Differences to the packaged recipes.
 METHODS = {
     "ddpo": ("rl.ddpo_train", ["--max_train_seconds", "0", "--save_freq", "28"]),
     "draft-all": ("rl.direct_train", ["--method", "draft", "--backprop_steps", "0"]),
@@ -57,7 +57,7 @@ GUIDANCE = (1.0, 1.25, 1.5)
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="default", help="names the settings after -- in the table")
+    parser.add_argument("--name", default="default", help="name of the settings after -- in the table")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--save-freq", default="14", help="epochs between two points of a direct method")
@@ -75,7 +75,7 @@ def main() -> None:
             overrides = changed(["--save_freq", arguments.save_freq], METHODS[method][1], arguments.overrides)
             found = run(METHODS[method][0], seed, overrides, judge, final=method in FINALISTS)
             common = key | {"overrides": " ".join(arguments.overrides)}
-            # Read again: another process may have added its rows meanwhile.
+            # Read the file again, because another process may have added rows.
             rows = read_rows(arguments.curves)
             write_rows(arguments.curves, COLUMNS, [*rows, *(common | row for row in found)])
             first, last = found[0], found[-1]
@@ -104,17 +104,17 @@ class Judge:
         self._base: dict | None = None
 
     def point(self, lora: Path) -> dict[str, float]:
-        """Reward and oracle of a LoRA at the guidance that was trained with."""
+        """Reward and oracle of a LoRA at the training guidance."""
         load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         return self._point()
 
     def best(self, lora: Path) -> dict[str, float]:
-        """Guidance, reward and oracle of a LoRA at the guidance that is best by the oracle, on twice the prompts."""
+        """Guidance, reward and oracle of a LoRA at its best guidance by the oracle, on twice as many prompts."""
         load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         return self._best()
 
     def base(self) -> dict[str, float]:
-        """Both of the base model."""
+        """The results of `point` and `best` for the base model."""
         if self._base is None:
             with self.evaluator.policy.base_model():
                 self._base = self._point() | self._best()
@@ -132,7 +132,7 @@ class Judge:
 
 
 def run(module: str, seed: int, overrides: list[str], judge: Judge, *, final: bool) -> list[dict]:
-    """Trains once; a row for the base model and for every saved LoRA, the last one also at its best guidance."""
+    """Train once; returns a row for the base model and for every saved LoRA, the last also at its best guidance."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         train(module, folder, seed, overrides)
@@ -143,7 +143,7 @@ def run(module: str, seed: int, overrides: list[str], judge: Judge, *, final: bo
 
 
 def train(module: str, folder: Path, seed: int, overrides: list[str]) -> None:
-    """One run of an entry script; every saved LoRA is kept."""
+    """Run an entry script and keep every saved LoRA."""
     flags = ["--output_dir", str(folder), "--seed", str(seed)]
     flags += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000"]
     command = [sys.executable, "-m", module, *changed(flags, overrides)]

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md from curves.csv and guards.csv; `--write` puts them there.
+"""Print the tables of benchmarks/README.md from curves.csv and guards.csv; `--write` writes them there.
 
 python -m benchmarks.direct.tables [--write]
 """
@@ -15,7 +15,7 @@ Rows = list[dict[str, str]]
 
 
 def methods_table(rows: Rows) -> str:
-    """The end of each method's runs: mean over seeds, lowest and highest."""
+    """The last point of each method's runs: mean over seeds, lowest and highest."""
     lines = [
         "| method | seeds | pictures scored | UNet evaluations | seconds | held-out reward | held-out oracle, mean "
         "(lowest to highest) | best point on the way |",
@@ -38,7 +38,7 @@ def methods_table(rows: Rows) -> str:
 
 
 def finalists_table(rows: Rows, other: str = "draft-2") -> str:
-    """DDPO and the default direct method, seed by seed."""
+    """DDPO and the default direct method, for each seed."""
     lines = [
         f"| seed | DDPO, own best guidance | {other}, own best guidance | DDPO, guidance trained with | {other}, "
         "guidance trained with | pictures | seconds |",
@@ -59,7 +59,7 @@ def finalists_table(rows: Rows, other: str = "draft-2") -> str:
 
 
 def guards_table(rows: Rows) -> str:
-    """What each guard leaves at the end, and the best point on its way: means over seeds."""
+    """The last and the best point with each guard: means over seeds."""
     lines = [
         "| guard | seeds | reward at the end | oracle at the end | best oracle on the way |",
         "| --- | --- | --- | --- | --- |",

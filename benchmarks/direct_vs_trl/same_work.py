@@ -1,15 +1,16 @@
-"""Do both sides do the same? One batch's gradient from one noise, and the UNet's rows: rows of same_work.csv.
+"""Do both sides do the same work? Compares the gradient of one batch and the UNet's rows. Results go to same_work.csv.
 
 TRL_0_23_1=FOLDER PYTHONPATH=FOLDER:. python -m benchmarks.direct_vs_trl.same_work
 
-One process holds both sides: same prompts, same noise, same LoRA weights (random: an untrained LoRA's B is 0).
+Both sides run in one process with the same prompts, noise and LoRA weights. The weights are random, because an
+untrained LoRA's B is 0.
 
     difference     |ours - theirs| / |theirs| of the LoRA's gradient
-    same_clamp     the same with their clamp in our decoder, which gives saturated pixels no gradient
-    saturated      share of such pixels
-    forward        rows of the UNet forwards, those of the backward pass's recomputation too
-    with_graph     those among them that autograd recorded
-    backward       rows whose output was given a gradient
+    same_clamp     the same, with TRL's clamp in our decoder, which has no gradient for saturated pixels
+    saturated      share of saturated pixels
+    forward        rows of UNet forward passes, with those recomputed in the backward pass
+    with_graph     forward rows that autograd recorded
+    backward       rows whose output received a gradient
 """
 
 from pathlib import Path
@@ -31,11 +32,11 @@ COLUMNS = (
 
 
 class Rows:
-    """Counts a UNet's rows while it is open."""
+    """Counts a UNet's rows until it is closed."""
 
     def __init__(self, unet: torch.nn.Module) -> None:
         self.counts = dict.fromkeys(ROWS, 0)
-        # Recomputation stops before the last layer: what is to be counted is its beginning.
+        # Recomputation stops before the last layer, so passes are counted at their start.
         self.handles = [unet.register_forward_pre_hook(self._begins), unet.register_forward_hook(self._ends)]
 
     def close(self) -> dict[str, int]:
@@ -57,7 +58,7 @@ class Rows:
 
 
 def lora(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """The trained parameters by name, with random values that depend on their place alone."""
+    """The trained parameters by name, set to random values that depend only on their index."""
     found = {name: parameter for name, parameter in unet.named_parameters() if parameter.requires_grad}
     for number, name in enumerate(sorted(found)):
         torch.nn.init.normal_(found[name], std=0.1, generator=torch.Generator().manual_seed(number))
@@ -65,7 +66,7 @@ def lora(unet: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def gradient(optimizer: torch.optim.Optimizer, parameters: dict[str, torch.nn.Parameter], run) -> torch.Tensor:
-    """What the optimiser's step inside `run` would have used, unclipped; the weights stay."""
+    """The unclipped gradient at the optimiser's step inside `run`. The step is not taken."""
     seen: list[torch.Tensor] = []
 
     def look(*args) -> None:

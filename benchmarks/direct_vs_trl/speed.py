@@ -1,12 +1,12 @@
-"""Time and memory of an optimiser step: our AlignProp and TRL 0.23.1's AlignPropTrainer. Rows go to speed.csv.
+"""Time and memory of an optimiser step: our AlignProp and TRL 0.23.1's AlignPropTrainer. Results go to speed.csv.
 
 TRL_0_23_1=FOLDER python -m benchmarks.direct_vs_trl.speed           # every case that is not in the table
 TRL_0_23_1=FOLDER python -m benchmarks.direct_vs_trl.speed --dry     # a minute, nothing written
 
-FOLDER holds TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a live process
-with one thread; they take turns step by step. Same tiny pipeline, HyperAlign reward, batch, fp32, LoRA (rank 4 on
-attention), truncation (the last `depth` steps) and checkpointing (of each step; theirs cannot be turned off).
-`same_work.py` shows that both do the same.
+FOLDER has TRL 0.23.1 (`pip install --no-deps --target FOLDER trl==0.23.1`). Every side of a case is a process with one
+thread, and they take turns step by step. Pipeline, HyperAlign reward, batch, fp32, LoRA (rank 4 on attention),
+truncation (the last `depth` steps) and checkpointing (of each step; TRL's cannot be turned off) are the same.
+`same_work.py` shows that both do the same work.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ COMMON = {
 
 @dataclass(frozen=True)
 class Case:
-    """What a step is; `free`: ours without checkpointing runs along."""
+    """Settings of a step; `free`: also run ours without checkpointing."""
 
     guidance: float
     depth: int
@@ -47,7 +47,7 @@ DRY = Case(1.0, 2, free=True, steps=4)
 
 
 def run_case(case: Case, trl: str, repeats: int, warm_up: int) -> list[dict]:
-    """Rows of a case: `repeats` steps of every side, in turns, after `warm_up` unrecorded ones."""
+    """Run a case; returns the rows of `repeats` steps of every side, in turns, after `warm_up` steps without rows."""
     settings = COMMON | {
         "sample_guidance_scale": case.guidance, "sample_num_steps": case.steps, "depth": case.depth,
     }  # fmt: skip

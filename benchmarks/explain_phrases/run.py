@@ -1,9 +1,9 @@
-"""Does `explain` name the phrase that a picture breaks? Tiny world, one wrong fact a pair; the oracle knows which.
+"""Does `explain` find the phrase that is wrong? Tiny world, one wrong fact per pair; the oracle knows which.
 
 python benchmarks/explain_phrases/run.py --seeds 1 2
 
-Seed 1 is the one on which the method was chosen, seed 2 was first looked at afterwards. Prompts of one phrase are left
-out: naming it is no feat. Rows of results.csv of the same seeds are replaced.
+The method was chosen on seed 1; seed 2 was first run afterwards. Prompts with one phrase are left out, because naming
+it is trivial. Rows of results.csv of the same seeds are replaced.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
@@ -89,7 +89,7 @@ def measure(reward: HyperAlignReward, seed: int, count: int, held_out: bool) -> 
 
 
 def wrong_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterator[tuple]:
-    """(picture (3, H, W), prompt, the phrase that the oracle finds broken, what is wrong with it)."""
+    """Draw (picture (3, H, W), prompt, the phrase that is wrong by the oracle, what is wrong with it)."""
     made = 0
     while made < count:
         shown = sample_prompt(rng, held_out)
@@ -104,9 +104,9 @@ def wrong_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterato
 
 
 def broken_phrase(asked: Prompt, holds: tuple[bool, ...]) -> tuple[str, str] | None:
-    """The one phrase that is wrong, and how; None where it is not one, or the prompt has but one phrase.
+    """The wrong phrase and what is wrong with it; None unless exactly one of several phrases is wrong.
 
-    Where an object is missing no relation holds either: then the object is what is wrong.
+    If an object is missing, no relation holds either. The object then counts as the wrong phrase.
     """
     if asked.second is None:
         if asked.count == 1 or all(holds):
@@ -119,7 +119,7 @@ def broken_phrase(asked: Prompt, holds: tuple[bool, ...]) -> tuple[str, str] | N
 
 
 def right_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterator[tuple[torch.Tensor, Prompt]]:
-    """Pairs of which every fact holds, of the same prompts."""
+    """Draw pairs (picture, prompt) for which every fact holds, with the same kind of prompts."""
     made = 0
     while made < count:
         prompt = sample_prompt(rng, held_out)
@@ -131,19 +131,19 @@ def right_pairs(rng: np.random.Generator, count: int, held_out: bool) -> Iterato
 
 
 def leaving_out(found: PhraseScores) -> str:
-    """The phrase without which the prompt scores best; without the thing in "two rings" nothing is left to gain."""
+    """The phrase whose removal gives the highest score. The object of "two rings" cannot be removed."""
     whole = found.prompt_score
     return max(found.phrases, key=lambda p: whole if p.without is None else p.without).text
 
 
 def phrases_alone(found: PhraseScores) -> str:
-    """The phrase that scores least as a prompt; a relation or number counts as the whole prompt."""
+    """The phrase with the lowest score as a prompt. A relation or number gets the score of the full prompt."""
     whole = found.prompt_score
     return min(found.phrases, key=lambda p: whole if p.alone is None else p.alone).text
 
 
 def share(hits: list[bool]) -> dict:
-    """Share of hits with its Wilson interval (95 %)."""
+    """Share of hits with its 95 % Wilson interval."""
     interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return {"pairs": len(hits), "share": sum(hits) / len(hits), "low": interval.low, "high": interval.high}
 

@@ -1,11 +1,11 @@
-"""What becomes of a command that something goes wrong with? Rounds of tests/faults; one row of results.csv a fault.
+"""How commands behave when something goes wrong. Runs the faults of tests/faults; one row of results.csv per fault.
 
 python benchmarks/faults/run.py --rounds 10
 python benchmarks/faults/run.py --rounds 50 --only "kill -9"
 python benchmarks/faults/run.py --table              # write the table of README.md, from results.csv
 
-A round is a run at another random moment; its number is its seed. A round that fails is a defect: its message is in
-the notes, and the exit code is 1. Rounds are added to those that are in results.csv, which start where these ended.
+In each round the fault happens at another random moment; the round's number is its seed. A failed round is a defect:
+its message is in the notes, and the exit code is 1. Rounds that are in results.csv are not run again.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from reward.cli.flags import ArgumentParser  # noqa: E402
@@ -30,9 +30,9 @@ def main() -> int:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--only", default="", help="faults, or COMMAND: FAULT, that have this in their names")
-    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="start no round after that long")
-    parser.add_argument("--table", action="store_true", help="print the table and run nothing")
+    parser.add_argument("--only", default="", help="run only faults with this text in FAULT or COMMAND: FAULT")
+    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="start no round after this time")
+    parser.add_argument("--table", action="store_true", help="write the table into README.md, run nothing")
     arguments = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     from benchmarks.results_file import put_table, read_rows, write_rows
@@ -49,7 +49,7 @@ def main() -> int:
     failed = False
     with tempfile.TemporaryDirectory() as scratch:
         world = build_world(Path(scratch) / "world")
-        # All faults once before any of them again: a run that is cut short has seen each.
+        # Run every fault once before the next round, so that an interrupted run has covered all faults.
         for number in range(arguments.rounds):
             for (command, fault), function in CASES.items():
                 if arguments.only not in f"{command}: {fault}" or time.monotonic() > until:
@@ -65,7 +65,7 @@ def main() -> int:
 
 
 def one_round(world, command: str, fault: str, function, number: int, folder: Path) -> dict:
-    """Columns of one round; a skipped one counts none."""
+    """Run one round; returns its columns. A skipped round counts 0 rounds."""
     import shutil
 
     import pytest
@@ -83,7 +83,7 @@ def one_round(world, command: str, fault: str, function, number: int, folder: Pa
 
 
 def table(rows) -> str:
-    """Markdown: a line for each fault and outcome, with the commands and their rounds."""
+    """Markdown: one line per fault and outcome, with the commands and their numbers of rounds."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         key = (row["fault"], row["outcome"], row["notes"])

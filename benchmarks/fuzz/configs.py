@@ -1,4 +1,4 @@
-"""YAML and JSON recipes: of reinforcement learning, of reward training, of a saved reward."""
+"""Fuzz target: YAML and JSON configs of fine-tuning, of reward training and of a saved reward."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ _YAML = (
 
 
 class Configs:
-    """First byte: which reader; then the file."""
+    """Input: the first byte selects the reader, the rest is the file."""
 
     allowed = (ValueError, TypeError)
 
@@ -27,7 +27,7 @@ class Configs:
         self.saved = HyperAlignConfig
 
     def seeds(self) -> list[bytes]:
-        """The recipes of the repository, and what YAML can be made to do."""
+        """The recipes of the repository, and unusual YAML."""
         root = Path(__file__).parents[2]
         found = [b"\x00" + path.read_bytes() for path in sorted((root / "configs").glob("d*.yaml"))]
         found += [b"\x02" + path.read_bytes() for path in sorted((root / "configs").glob("hyperalign*.yaml"))]
@@ -35,7 +35,7 @@ class Configs:
         return found + [bytes([kind]) + text.encode() for text in _YAML for kind in range(4)]
 
     def run(self, data: bytes) -> None:
-        """Read it as the commands do; what was read is written and read again."""
+        """Read the file as the commands do. If that works, write it and read it again."""
         from reward.training.recipe import load_training_config, write_training_config
         from rl.config.loading import read_yaml, write_yaml
 
@@ -57,5 +57,5 @@ class Configs:
 
 
 def _shown(config: Any) -> str:
-    """By its text: NaN is not itself, and YAML's pairs come back as lists, in what is handed on to a tracker."""
+    """Text for comparison: in the tracker's options NaN is not equal to itself, and YAML turns pairs into lists."""
     return repr(dataclasses.asdict(config)).translate(str.maketrans("()", "[]"))

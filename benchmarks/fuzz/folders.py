@@ -1,4 +1,4 @@
-"""Folders from strangers: a saved reward, its backbone, a LoRA, a run."""
+"""Fuzz targets: untrusted folders with a saved reward, its backbone, a LoRA or a run."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ _WIDTH = 8
 
 
 def safetensors_file(header: bytes) -> bytes:
-    """A file with this header, whatever it is, and as many zeros as it speaks of, up to 64 kB."""
+    """A safetensors file with the given header, valid or not, and as many zero bytes as it declares, up to 64 kB."""
     size = 0
     try:
         for value in json.loads(header).values():
@@ -29,7 +29,7 @@ def header_of(path: Path) -> bytes:
 
 
 class RewardHeads:
-    """config.json and model.safetensors of a reward: first byte: which of them; then JSON, the file or its header."""
+    """config.json and model.safetensors of a reward. The first byte selects one; the rest is the file or its header."""
 
     allowed = (ValueError, TypeError, FileNotFoundError)
 
@@ -46,7 +46,7 @@ class RewardHeads:
         (folder / "model.bin").write_bytes(b"\x80\x04cposix\nsystem\n(X\x04\x00\x00\x00truetR.")
 
     def seeds(self) -> list[bytes]:
-        """The sound files, a giant, a tensor of no known kind."""
+        """The valid files, a huge tensor, a tensor of unknown dtype."""
         giant = self.config.replace(b'"embed_dim": 8', b'"embed_dim": 800000000')
         header = header_of(self.folder / "model.safetensors")
         odd = [header.replace(b"F32", kind) for kind in (b"F8_E4M3", b"I64", b"BF16", b"U16", b"F4", b"BOOL")]
@@ -66,7 +66,7 @@ class RewardHeads:
 
 
 class Backbones:
-    """A backbone's open_clip_config.json, tokenizer or weights' header, and the whole reward loaded from it."""
+    """A backbone's open_clip_config.json, tokenizer or header of its weights; the reward is loaded from it."""
 
     allowed = (ValueError, TypeError, FileNotFoundError)
     names = ("open_clip_config.json", "tokenizer_config.json", "tokenizer.json", "open_clip_model.safetensors")
@@ -92,7 +92,7 @@ class Backbones:
             (folder / name).write_bytes(b"raise SystemExit('run')")
 
     def seeds(self) -> list[bytes]:
-        """The sound files, and what asks for code."""
+        """The valid files, and files that ask to run code."""
         config = self.own[self.names[0]]
         evil = json.loads(config)
         evil["model_cfg"]["text_cfg"]["tokenizer_kwargs"] = {"trust_remote_code": True}
@@ -144,7 +144,7 @@ class Loras:
         self.own = {name: (self.run_folder / name).read_bytes() for name in self.names}
 
     def seeds(self) -> list[bytes]:
-        """The sound files, and paths that lead out of the folder."""
+        """The valid files, and paths that point outside the folder."""
         found = [bytes([place]) + self.own[name] for place, name in enumerate(self.names) if place]
         header = header_of(self.run_folder / self.names[0])
         found += [b"\x00" + header, b"\x00" + header.replace(b'\\"unet.r\\": 2', b'\\"unet.r\\": 2000000000')]
@@ -165,7 +165,7 @@ class Loras:
 
 
 class Runs:
-    """What a run's report, a resumed run and the caption check read in its folder."""
+    """The files of a run folder that its report, a resumed run and the caption check read."""
 
     allowed = (ValueError, FileNotFoundError)
     names = ("metrics.csv", "evaluation.json", "summary.json", "hacking_panel.json", "config.yaml",
@@ -209,7 +209,7 @@ class Runs:
         }  # fmt: skip
 
     def seeds(self) -> list[bytes]:
-        """The sound files, those with markup in every text, and numbers at the end of their range."""
+        """The valid files, files with markup in every text, and extreme numbers."""
         found = [bytes([place]) + self.own[name] for place, name in enumerate(self.names[:-1])]
         found.append(b"\x06" + header_of(self.folder / self.names[-1]))
         for place, name in enumerate(self.names[1:5], start=1):
@@ -220,7 +220,7 @@ class Runs:
         return found
 
     def run(self, data: bytes) -> None:
-        """Report, checkpoint and caption check's rows, each with one file replaced."""
+        """Make the report, load the checkpoint and read the caption check's rows, with one file replaced."""
         from attention_refine.caption_check.run import find_run_rows
         from rl.report.page import write_report
         from rl.runs.checkpoints import find_checkpoint, load_checkpoint

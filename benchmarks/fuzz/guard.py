@@ -1,6 +1,6 @@
-"""What hostile input must not bring about: a process, an unpickled object, a file written elsewhere, a variable set.
+"""Detect what hostile input must not cause: a process, unpickling, writing elsewhere, a changed environment variable.
 
-Python tells audit hooks of each before it happens (PEP 578). What native code does by itself is not seen here.
+Python calls audit hooks before each of these (PEP 578). Actions of native code are not detected.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ _hooked = False
 
 
 class Violation(BaseException):
-    """Input made the program do what no input may; no `except Exception` hides it."""
+    """The input caused a forbidden action. It is a BaseException, so `except Exception` does not hide it."""
 
 
 @contextlib.contextmanager
 def guarded(root: Path) -> Iterator[None]:
-    """Inside, `Violation` is raised before anything forbidden, and for any change of a file outside `root`.
+    """Within the context, `Violation` is raised before a forbidden action and before a file outside `root` is changed.
 
     Raises:
-        Violation: also at the end, where an environment variable differs from what it was.
+        Violation: also at the end, if an environment variable has changed.
     """
     global _hooked
     if not _hooked:
@@ -68,7 +68,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _folder(event: str, arguments: tuple[Any, ...], place: int) -> str:
-    """Where a relative path starts: the folder of the descriptor that came with it, as rmtree uses, or the current."""
+    """The folder that a relative path starts from: of the given directory descriptor (as in rmtree), or the current."""
     at = {"os.rename": 2 + place, "os.link": 2 + place, "os.symlink": 2, "os.mkdir": 2, "os.chmod": 2}.get(event, 1)
     descriptor = arguments[at] if len(arguments) > at else -1
     return os.readlink(f"/proc/self/fd/{descriptor}") if isinstance(descriptor, int) and descriptor >= 0 else "."
@@ -78,7 +78,7 @@ def _inside(event: str, path: Any, folder: str = ".") -> None:
     if isinstance(path, int):  # a file that is already open
         return
     name = os.path.join(folder, os.fsdecode(path))
-    if name == os.devnull or "__pycache__" in name:  # what the interpreter compiles of its own
+    if name == os.devnull or "__pycache__" in name:  # the interpreter's own compiled files
         return
     # the folder's real place, not the link's target: that is what changes
     place = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(name))), os.path.basename(name))

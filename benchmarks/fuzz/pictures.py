@@ -1,4 +1,4 @@
-"""Bytes of a picture file through the reward's own reading and preprocessing."""
+"""Fuzz target: picture files, through the reward's reading and preprocessing."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ _MODES = ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK")
 
 
 class Pictures:
-    """First byte: how the pixels are kept, and whether a PNG's checksums are mended; then the file."""
+    """Input: the first byte says how pixels are stored and whether to fix a PNG's checksums; the rest is the file."""
 
     allowed = (ValueError,)
 
@@ -27,7 +27,7 @@ class Pictures:
         ]
 
     def seeds(self) -> list[bytes]:
-        """A small picture in every format and mode that writes it."""
+        """A small picture in every format and mode that can be written."""
         noise = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
         found = []
         for mode in _MODES:
@@ -37,7 +37,7 @@ class Pictures:
                 buffer = io.BytesIO()
                 try:
                     picture.save(buffer, format=name)
-                except (OSError, ValueError, KeyError):  # a format that has no such mode
+                except (OSError, ValueError, KeyError):  # the format does not support the mode
                     continue
                 found.append(bytes([len(found) % 8]) + buffer.getvalue())
         for size in ((1, 70_000), (60_000, 1), (20_000, 20_000), (5_700, 5_700)):
@@ -59,7 +59,7 @@ class Pictures:
 
 
 def hollow_png(width: int, height: int, rows: int = 4) -> bytes:
-    """A PNG whose header promises a size and whose data has a few rows of it."""
+    """A PNG whose header declares a size, but whose data has only a few rows."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     data = zlib.compress(bytes(width + 1) * min(rows, height))
     parts = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
@@ -67,7 +67,7 @@ def hollow_png(width: int, height: int, rows: int = 4) -> bytes:
 
 
 def mend_png(data: bytes) -> bytes:
-    """The same chunks with right checksums, so that what is in them is looked at; other files as they are."""
+    """The same chunks with correct checksums, so that a reader decodes them; other files stay as they are."""
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         return data
     mended, at = [data[:8]], 8

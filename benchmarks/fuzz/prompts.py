@@ -1,4 +1,4 @@
-"""A prompt, any text, through tokenisers, scoring, the facts of a prompt, score files and the caption check's page."""
+"""Fuzz target: prompts of any text, in tokenisers, scoring, prompt facts, score files and the caption check's page."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ _WORDS = (
 
 
 class Prompts:
-    """First byte: how often the text is repeated, up to 100 kB; then UTF-8, lone surrogates included."""
+    """Input: the first byte sets how often the text is repeated, up to 100 kB; the rest is UTF-8, perhaps malformed."""
 
     allowed = (ValueError,)
 
@@ -32,11 +32,11 @@ class Prompts:
         self.count = 0
 
     def seeds(self) -> list[bytes]:
-        """Plain prompts, markup, control characters, digits that are none."""
+        """Plain prompts, markup, control characters, unusual digits."""
         return [bytes([repeat]) + word.encode("utf-8", "surrogatepass") for word in _WORDS for repeat in (0, 255)]
 
     def run(self, data: bytes) -> None:
-        """Score, take apart, write."""
+        """Score the prompt, split it into facts, write it to files."""
         from attention_refine.caption_check.questions import make_questions
         from reward.language.phrases import join_pieces, split_prompt
 
@@ -55,7 +55,7 @@ class Prompts:
         backbone = self.reward.backbone
         self.simple([prompt])
         self.count += 1
-        if self.count % 256 == 0:  # both keep what they have read; that is no matter of one prompt
+        if self.count % 256 == 0:  # both cache prompts; the cache's size does not belong to one prompt
             self.own.cache.clear()
             backbone.clear_cache()
         with torch.no_grad():
@@ -86,7 +86,7 @@ def _text(data: bytes) -> str:
 
 
 def check_record(prompt: str, caption: str, path: str = "gone.png") -> dict[str, Any]:
-    """A caption check's record that shows the same text everywhere."""
+    """A caption check's record with the same text in every field."""
     own = {
         "prompt": prompt, "prompt_yes": 0.5, "questions_yes": 0.5, "caption_coverage": 1.0,
         "answers": [{"question": prompt, "kind": "thing", "yes": 0.5}],

@@ -1,12 +1,12 @@
-"""Hostile input, coverage-guided: every reader of strangers' files under atheris, and what came of it in counts.csv.
+"""Coverage-guided fuzzing with atheris of every reader of untrusted files. Results go to counts.csv.
 
 pip install atheris
 python -m benchmarks.fuzz.run all --runs 100000 --crashes crashes
 
-A case may end in the exceptions that its target documents. Everything else is a crash: another exception, a process
-started, a pickle opened, a file written outside the case's folder, an environment variable set (`guard`), a second of
-the processor's time. Crashing inputs are kept in the folder given, one for each place in the code. libFuzzer ends the
-run at 2 GB.
+A case may end with the exceptions that its target documents. Everything else is a crash: another exception, a new
+process, an opened pickle, a file written outside the case's folder, a changed environment variable (see `guard`), more
+than a second of CPU time. Crashing inputs are saved in the given folder, one for each place in the code. libFuzzer ends
+the run at 2 GB.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from reward.cli.flags import ArgumentParser
 COUNTS = Path(__file__).with_name("counts.csv")
 COLUMNS = ("target", "executions", "seconds", "cpu_seconds", "unique_coverage", "crashes",
            "slowest_cpu_seconds", "peak_mb", "ended")  # fmt: skip
-# Target: module and class, imported where atheris watches, and the packages whose branches it counts.
+# Target -> module and class, imported under atheris, and the packages whose branches it counts.
 TARGETS = {
     "pictures": ("pictures", "Pictures", ("PIL", "reward")),
     "prompts": ("prompts", "Prompts", ("reward", "attention_refine", "open_clip.tokenizer", "ftfy")),
@@ -48,7 +48,7 @@ MOST_MB = 2048
 
 
 class Case:
-    """One target with its counters; what it finds is written at once, for the process may be ended from outside."""
+    """One target with its counters. Results are written at once, because the process may be killed."""
 
     def __init__(self, target: Any, folder: Path, crashes: Path) -> None:
         self.target = target
@@ -57,7 +57,7 @@ class Case:
         self.places: set[str] = set()
 
     def __call__(self, data: bytes) -> None:
-        """Run one input; nothing leaves this but the end of the process."""
+        """Run one input. No exception leaves this method."""
         started = time.process_time()
         try:
             with guarded(self.folder):
@@ -98,15 +98,15 @@ class Case:
 
 
 def main() -> None:
-    """Start the fuzzer in a process of its own, and add its row."""
+    """Start the fuzzer in its own process, and add its row."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", choices=["all", *TARGETS])
     parser.add_argument("--runs", type=int, default=100_000)
-    parser.add_argument("--seconds", type=int, default=0, help="end after so many; 0: after --runs alone")
+    parser.add_argument("--seconds", type=int, default=0, help="end after this time; 0: only after --runs")
     parser.add_argument("--crashes", type=Path, required=True, help="folder for inputs that crash")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--max-length", type=int, default=8192, help="bytes of an input at most")
-    parser.add_argument("--no-row", action="store_true", help="print the counts alone")
+    parser.add_argument("--max-length", type=int, default=8192, help="largest input in bytes")
+    parser.add_argument("--no-row", action="store_true", help="only print the counts")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.inside:
@@ -145,7 +145,7 @@ def _supervise(target: str, arguments: argparse.Namespace) -> None:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: a line a target."""
+    """Markdown: one line per target."""
     lines = ["| target | executions | crashes | slowest case, CPU s | peak memory, MB | branches seen | ended by |"]
     lines.append("| --- " * 7 + "|")
     for row in rows:
@@ -165,10 +165,10 @@ def _fuzz(arguments: argparse.Namespace) -> None:
     with atheris.instrument_imports(include=list(packages)):
         target = getattr(importlib.import_module(f"benchmarks.fuzz.{module}"), name)(root / "case")
         seeds = target.seeds()
-        for seed in seeds:  # what a first case alone does, such as imports, is no matter of the others
+        for seed in seeds:  # warm up: imports and the like must not count for the first case
             try:
                 target.run(seed)
-            except Exception:  # counted when the fuzzer gives the same input
+            except Exception:  # counted later, when the fuzzer runs the same input
                 continue
     case = Case(target, root / "case", arguments.crashes)
     (root / "corpus").mkdir()
@@ -183,9 +183,9 @@ def _fuzz(arguments: argparse.Namespace) -> None:
         if case.executions >= arguments.runs or time.monotonic() > ends:
             _write_counts(root, case)
             sys.stderr.flush()
-            os._exit(0)  # libFuzzer has no way to end that lets Python finish
+            os._exit(0)  # libFuzzer cannot end in a way that lets Python finish
 
-    arguments.crashes.mkdir(parents=True, exist_ok=True)  # what ends the process itself is kept there by libFuzzer
+    arguments.crashes.mkdir(parents=True, exist_ok=True)  # libFuzzer saves inputs there that kill the process
     options = [f"-seed={arguments.seed}", f"-max_len={arguments.max_length}", f"-rss_limit_mb={MOST_MB}",
                "-timeout=60", f"-artifact_prefix={arguments.crashes}/", "-report_slow_units=100",
                "-len_control=0"]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables of prompts and human scores: CSV, TSV, JSON lines, Parquet; workbooks and MATLAB files of published sets."""
+"""Fuzz targets: score tables in CSV, TSV, JSON lines and Parquet; workbooks and MATLAB files of published data sets."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ _SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 class Tables:
-    """First byte: the suffix; then the file."""
+    """Input: the first byte selects the suffix, the rest is the file."""
 
     allowed = (ValueError,)
 
@@ -23,7 +23,7 @@ class Tables:
         (folder / "a.png").write_bytes(b"not empty")
 
     def seeds(self) -> list[bytes]:
-        """Small tables, plain and odd."""
+        """Small tables, ordinary and unusual."""
         import pyarrow
         from pyarrow import parquet
 
@@ -37,7 +37,7 @@ class Tables:
         return found
 
     def run(self, data: bytes) -> None:
-        """As scoring and as training read it; bad rows are left out, then they are an error."""
+        """Read the file as scoring does (bad rows are skipped) and as training does (bad rows are an error)."""
         kind, content = (data[0], data[1:]) if data else (0, b"")
         path = self.folder / f"table{_SUFFIXES[kind % 4]}"
         path.write_bytes(content)
@@ -66,7 +66,7 @@ def _read_both(path: Path, check_images: bool) -> None:
 
 
 class Workbooks:
-    """First byte: which part of a workbook, or a whole file, the rest is."""
+    """Input: the first byte says which part of a workbook the rest is, or that it is a full file."""
 
     allowed = (ValueError, FileNotFoundError)
 
@@ -88,7 +88,7 @@ class Workbooks:
         (self.aigc / "AIGCIQA2023_Prompts.xlsx").write_bytes(self.whole)
 
     def seeds(self) -> list[bytes]:
-        """Each part of a plain workbook; rows and columns far out; MATLAB files."""
+        """Each part of an ordinary workbook, cells at very large rows and columns, MATLAB files."""
         import numpy as np
         import scipy.io
 
@@ -106,7 +106,7 @@ class Workbooks:
         return found
 
     def run(self, data: bytes) -> None:
-        """Put the file into a published set's folder, and read that."""
+        """Put the file into the folder of a published data set, and read the folder."""
         from reward.datasets import load_dataset
 
         kind, content = (data[0], data[1:]) if data else (0, b"")

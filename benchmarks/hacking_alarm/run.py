@@ -1,11 +1,10 @@
-"""Does the alarm fire on a reward that is hacked, and stay silent on the ordinary demo? One row of results.csv a run.
+"""Does the alarm fire for a hacked reward and stay silent in the normal demo? One row of results.csv per run.
 
 python benchmarks/hacking_alarm/run.py --name redness --seeds 0 1 2 3 4
 python benchmarks/hacking_alarm/run.py --name demo --seeds 0 1 2 3 4
 
-Both are the demo's recipe with an evaluation every few epochs: redness with a reward that does not read the prompt and
-fewer epochs, demo with all of them. What follows ``--`` goes to rl/ddpo_train.py. A run is not repeated when its row is
-there.
+Both use the demo's recipe with an evaluation every few epochs. `redness` has a reward that ignores the prompt, and
+fewer epochs. Flags after ``--`` are passed to rl/ddpo_train.py. A run is skipped if its row exists.
 """
 
 import argparse
@@ -17,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
@@ -25,8 +24,8 @@ from benchmarks.trainer_flags import changed  # noqa: E402
 from reward.cli.flags import ArgumentParser  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.csv")
-# Epochs alone decide where a run ends, and the last evaluation's pictures are the result: both sides' best guidance
-# scales, which the comparison at the end looks for, have no part in the alarm.
+# Only the number of epochs ends a run, not the time. The comparison at the end is turned off: it selects the best
+# guidance scales, which the alarm does not use.
 COMMON = ["--max_train_seconds", "0", "--eval_at_end", "false", "--log_with", "none", "--save_freq", "1000"]
 RECIPES = {
     "redness": [
@@ -45,7 +44,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, choices=sorted(RECIPES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--keep", type=Path, help="keep the run folders here instead of throwing them away")
+    parser.add_argument("--keep", type=Path, help="keep the run folders here; default: they are deleted")
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
     overrides = " ".join(arguments.overrides)
@@ -61,7 +60,7 @@ def main() -> None:
 
 
 def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
-    """Trains once; returns the columns of the alarm and of the last evaluation."""
+    """Train once; returns the columns of the alarm and of the last evaluation."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (keep or Path(scratch)) / f"{name}_{seed}"
         flags = changed(["--output_dir", str(folder), "--seed", str(seed)], COMMON, RECIPES[name], overrides)

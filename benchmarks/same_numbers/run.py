@@ -1,9 +1,9 @@
-"""Do two revisions train the same LoRA, bit for bit? Short runs of each trainer, pipeline and process count, compared.
+"""Do two revisions train exactly the same LoRA? Compares short runs of each trainer, pipeline and number of processes.
 
     python -m benchmarks.same_numbers.run --before 1f656d9 [--after REVISION]
 
-`--after` is the working tree unless told. Both sides use the same tiny pipelines, recipes and reward. Equal means: the
-same metrics (time left out) to the last digit that is written, and the same tensors in the LoRA file.
+The default of `--after` is the working tree. Both sides use the same tiny pipelines, recipes and reward. Equal means:
+the same metrics to the last digit (except times), and the same tensors in the LoRA file.
 """
 
 import argparse
@@ -50,16 +50,16 @@ CASES = {
     "refl": ("direct_train.py", {"method": "refl", "train_step_checkpointing": False}),
     "draft-lv": ("direct_train.py", {"method": "draft-lv"}),
 }  # fmt: skip
-# What metrics.csv called the same number earlier.
+# Earlier names of columns of metrics.csv.
 RENAMED = {"unet_evaluations": "denoiser_evaluations"}
-# The demo's own recipes, cut short: HyperAlign as the reward.
+# Short runs of the demo's own recipes, with HyperAlign as the reward.
 RECIPES = {"demo-ddpo": "ddpo_train.py", "demo-direct": "direct_train.py"}
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, help="revision, e.g. 1f656d9")
-    parser.add_argument("--after", help="revision; the working tree unless told")
+    parser.add_argument("--after", help="revision; default: the working tree")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch, _tree(arguments.before) as before, _tree(arguments.after) as after:
@@ -122,7 +122,7 @@ def train(tree: Path, script: str, run: Path, values: dict, processes: int, scra
 
 
 def compare(before: Path, after: Path) -> dict[str, object]:
-    """Whether metrics and LoRA are the same, and how many numbers were looked at."""
+    """Whether metrics and LoRA are the same, and how many numbers were compared."""
     one, two = (_metrics(run) for run in (before, after))
     name = "pytorch_lora_weights.safetensors"
     first, second = load_file(before / name), load_file(after / name)

@@ -1,9 +1,9 @@
-"""What an epoch of DDPO costs against pictures, sampling steps and resolution: rows of ddpo.csv.
+"""Cost of an epoch of DDPO by number of pictures, sampling steps and resolution. Results go to ddpo.csv.
 
 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python -m benchmarks.scaling.ddpo
 
-The packaged recipe on the tiny world, one number changed at a time. Every row is the first epoch of its own process.
-*Above start*: the process's peak above what it had before the model was loaded, the libraries apart.
+The packaged recipe on the tiny world, with one number changed at a time. Every row is the first epoch of a new process.
+*Above start*: the process's peak memory minus its memory before the model was loaded, so without the libraries.
 """
 
 import argparse
@@ -28,17 +28,17 @@ COLUMNS = ("axis", "value", "repeat", "pictures", "steps", "resolution", "second
            "start_mb", "peak_mb")  # fmt: skip
 BASE = {"pictures": 32, "steps": 3, "resolution": 48}
 AXES = {"pictures": (32, 128, 512), "steps": (3, 6, 12), "resolution": (48, 96)}
-LIBRARIES = ("diffusers", "transformers", "open_clip", "peft", "trl")  # loaded before the processes part
+LIBRARIES = ("diffusers", "transformers", "open_clip", "peft", "trl")  # loaded before the process forks
 BATCH = 32
 
 
 def cases() -> list[dict[str, Any]]:
-    """Every axis's values, the other two as in BASE."""
+    """The values of every axis, with the other two as in BASE."""
     return [BASE | {"axis": axis, "value": value, axis: value} for axis, values in AXES.items() for value in values]
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of an epoch, whole and by part, in the process that this runs in."""
+    """Seconds of an epoch in the current process, in total and by part."""
     with tempfile.TemporaryDirectory() as folder:
         options = {
             "output_dir": folder, "log_with": "none", "num_threads": 1, "sample_num_steps": case["steps"],

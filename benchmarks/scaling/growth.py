@@ -1,9 +1,9 @@
-"""What is held and written per picture, prompt, process and epoch: rows of growth.csv.
+"""Memory and bytes per picture, prompt, process and epoch. Results go to growth.csv.
 
 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python -m benchmarks.scaling.growth
 
-The run's own functions, each alone, at several sizes; every row is a process of its own. *bytes* is what is left on
-disk or goes to the other processes, *peak_mb* less *start_mb* what it took.
+Each function of a run is measured alone at several sizes, every row in its own process. *bytes* are written to disk or
+sent to other processes. *peak_mb* minus *start_mb* is the memory that it takes.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from rl.updates.ddpo import PromptStatistics, compute_advantages
 
 RESULTS = Path(__file__).with_name("growth.csv")
 COLUMNS = ("what", "size", "repeat", "seconds", "bytes", "start_mb", "peak_mb")
-METRICS = 24  # columns of metrics.csv in a run with two rewards and a panel
+METRICS = 24  # columns of metrics.csv in a run with two rewards and the reward-hacking panel
 GROUP = 8
 REWARDS = 2  # the sum and one reward, gathered from every process
 
 
 def metrics_row(epochs: int) -> tuple[float, int]:
-    """The last of so many rows of metrics.csv."""
+    """Write one row to a metrics.csv with this many epochs."""
     with tempfile.TemporaryDirectory() as folder:
         reporter = RunReporter(Path(folder))
         for epoch in range(epochs):
@@ -45,7 +45,7 @@ def metrics_row(epochs: int) -> tuple[float, int]:
 
 
 def prompt_statistics(prompts: int) -> tuple[float, int]:
-    """An epoch with a group of pictures of every prompt, per-prompt statistics as many rewards kept as by default."""
+    """Per-prompt statistics of an epoch with a group of pictures for every prompt, with the default buffer."""
     names = [f"prompt number {number}, of some length as prompts are" for number in range(prompts)]
     tracker = PromptStatistics(buffer_size=16, min_count=16)
     for _ in range(16 // GROUP):
@@ -57,7 +57,7 @@ def prompt_statistics(prompts: int) -> tuple[float, int]:
 
 
 def drawing_prompts(prompts: int) -> tuple[float, int]:
-    """128 prompts of an epoch out of so many, which every process draws."""
+    """Choose an epoch's 128 prompts from this many; every process does it."""
     names = [f"prompt number {number}, of some length as prompts are" for number in range(prompts)]
     started = time.process_time()
     epoch_prompts(names, 128, 3, 0)
@@ -65,7 +65,7 @@ def drawing_prompts(prompts: int) -> tuple[float, int]:
 
 
 def gathered(pictures: int) -> tuple[float, int]:
-    """What every process does for all pictures of an epoch: gathered scores to advantages."""
+    """Compute advantages from the gathered scores of all pictures of an epoch; every process does it."""
     scores = torch.rand(pictures, REWARDS)
     started = time.process_time()
     compute_advantages(scores[:, 0], GROUP, "group_mean", 5.0)
@@ -73,7 +73,7 @@ def gathered(pictures: int) -> tuple[float, int]:
 
 
 def seeds(pictures: int) -> tuple[float, int]:
-    """Seeds of a process's own pictures."""
+    """Compute the seeds of a process's own pictures."""
     started = time.process_time()
     for number in range(pictures):
         sample_seed(0, 1, number)
@@ -81,7 +81,7 @@ def seeds(pictures: int) -> tuple[float, int]:
 
 
 def random_states(processes: int) -> tuple[float, int]:
-    """The states that a checkpoint gathers from so many processes."""
+    """Save the random states that a checkpoint gathers from this many processes."""
     started = time.process_time()
     states = [random_state() for _ in range(processes)]
     return time.process_time() - started, sum(part.nbytes for state in states for part in state.values())
@@ -94,7 +94,7 @@ SIZES: dict[Callable[[int], tuple[float, int]], tuple[int, ...]] = {
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """A row, of the process that this runs in."""
+    """Measure a row in the current process."""
     function = next(function for function in SIZES if function.__name__ == case["what"])
     seconds, size = function(case["size"])
     return {"seconds": f"{seconds:.6f}", "bytes": size}

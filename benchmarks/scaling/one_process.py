@@ -1,7 +1,7 @@
-"""One measurement, one process: `measured(function, case)` runs in a fork that ends with it.
+"""Run each measurement in its own process: `measured(function, case)` runs the function in a fork.
 
-A fork, so that the libraries are loaded once; its largest resident size is the kernel's, `getrusage`, and begins at
-what the parent had.
+With a fork, the libraries are loaded only once. Peak memory is the kernel's (`getrusage`) and starts at the parent's
+memory.
 """
 
 import multiprocessing
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def measured(function: Callable[[Row], Row], case: Row) -> Row:
-    """`function(case)` in a process of its own; its row, with `peak_mb` and `start_mb`, the size it began with."""
+    """Run `function(case)` in its own process; returns its row, `peak_mb` and `start_mb`, the memory at the start."""
     with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
         return pool.apply(_run, (function, case))
 
@@ -22,10 +22,10 @@ def measured(function: Callable[[Row], Row], case: Row) -> Row:
 def in_turns(
     function: Callable[[Row], Row], cases: list[Row], repeats: int, keep: Callable[[list[Row]], Any]
 ) -> list[Row]:
-    """Rows of every case, `repeats` times: forwards, then backwards, so that a slow hour falls on all alike.
+    """Run every case `repeats` times, in alternating order, so that a slow hour of the machine affects all cases.
 
     Args:
-        keep: called with the rows so far after each.
+        keep: called after each case with all rows so far.
     """
     rows: list[Row] = []
     for repeat in range(repeats):

@@ -1,10 +1,10 @@
-"""What `hyperalign score` costs against the number of rows of its table: rows of scoring.csv.
+"""Cost of `hyperalign score` by the number of rows of its table. Results go to scoring.csv.
 
 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 python -m benchmarks.scaling.scoring
 
-The built-in reward on 256 pictures of 48 px that the table names again and again, each row with a prompt of its own
-number, so that no two rows are equal. *none*: as many rows that name no picture at all, each of which is reported.
-Every row here is a process of its own, its time that of the whole command.
+The built-in reward scores 256 pictures of 48 px. The table repeats them, with a different prompt in each row, so that
+no two rows are equal. *none*: the same number of rows with missing pictures, each of which is reported. Every
+measurement is the time of the full command in its own process.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PICTURES = 256
 
 
 def write_table(folder: Path, rows: int, there: bool) -> Path:
-    """A table of so many rows, and the pictures that it names."""
+    """Write a table with this many rows, and its pictures."""
     rng = np.random.default_rng(0)
     prompts = [sample_prompt(rng) for _ in range(PICTURES)]
     for number, prompt in enumerate(prompts):
@@ -51,12 +51,12 @@ def write_table(folder: Path, rows: int, there: bool) -> Path:
 
 
 def measure(case: dict[str, Any]) -> dict[str, float]:
-    """Seconds of the command, in the process that this runs in."""
+    """Seconds of the command in the current process."""
     with tempfile.TemporaryDirectory() as scratch:
         there = case["pictures"] == "there"
         table, output = write_table(Path(scratch), case["rows"], there), Path(scratch) / "scores.csv"
         started = time.perf_counter()
-        # The lines about pictures that are not there go to a file, as a user's would.
+        # The messages about missing pictures go to a file.
         with open(Path(scratch) / "errors", "w") as errors, contextlib.redirect_stderr(errors), \
                 contextlib.redirect_stdout(io.StringIO()):  # fmt: skip
             code = cli.main(["score", "--table", str(table), "--output", str(output), "--quiet"])
@@ -76,7 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = [size for size in SIZES if size <= arguments.most_rows]
     cases = [{"pictures": pictures, "rows": rows} for pictures in ("there", "none") for rows in sizes]
-    reward.HyperAlignReward.from_pretrained(weights_path("hyperalign"))  # brings the libraries, for all processes
+    reward.HyperAlignReward.from_pretrained(weights_path("hyperalign"))  # loads the libraries for all processes
     in_turns(measure, cases, arguments.repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/scaling.md from ddpo.csv, scoring.csv and growth.csv; `--write` puts them there.
+"""Print the tables of docs/scaling.md from ddpo.csv, scoring.csv and growth.csv; `--write` writes them there.
 
 python -m benchmarks.scaling.tables [--write]
 """
@@ -24,7 +24,7 @@ _NAMES = {
 
 
 def ddpo_table(rows: Rows) -> str:
-    """A line a case: seconds are the CPU's, shares are of wall time."""
+    """One line per case. Seconds are CPU time; shares are of wall time."""
     lines = [
         "| changed | pictures | steps | pixels | CPU seconds (lowest to highest) | "
         "rollout / decode / reward / update, % | peak above start, MB |",
@@ -43,7 +43,7 @@ def ddpo_table(rows: Rows) -> str:
 
 
 def scoring_table(rows: Rows) -> str:
-    """A line a size."""
+    """One line per number of rows."""
     lines = [
         "| rows | pictures | repeats | CPU seconds | rows a CPU second | peak above start, MB |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -57,7 +57,7 @@ def scoring_table(rows: Rows) -> str:
 
 
 def growth_table(rows: Rows) -> str:
-    """A line a part and size."""
+    """One line per part and size."""
     lines = ["| what | of how many | CPU seconds | KB | memory, MB |", "| --- | --- | --- | --- | --- |"]
     for (what, size), found in _grouped(rows, "what", "size").items():
         name, unit = _NAMES[what]

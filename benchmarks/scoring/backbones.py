@@ -1,6 +1,6 @@
-"""The same weights twice: an open_clip folder, and a transformers CLIPModel with its processor made of it.
+"""The same weights in two formats: an open_clip folder, and a transformers CLIPModel with its processor.
 
-ViT-B/16 has random weights, which speed does not depend on; the tiny one is the shipped one.
+ViT-B/16 has random weights, because speed does not depend on them. The tiny model is the shipped one.
 """
 
 import json
@@ -24,13 +24,13 @@ from transformers import (
 from tinyworld import weights_path
 
 SIZES = {"ViT-B/16": 224, "tiny": 48}  # of the model's input, in pixels
-# Of one picture's way through the image tower, whose last block is needed at the class token alone: 35.13 less 196
-# tokens' queries, attention, output projection and MLP there, 2 * 196 * (10 * 768 + 2 * 197) * 768 operations.
+# GFLOP of one picture in the image tower. The full tower takes 35.13. In the last block only the class token is needed,
+# which saves queries, attention, output projection and MLP of 196 tokens: 2 * 196 * (10 * 768 + 2 * 197) * 768.
 GFLOP = {"ViT-B/16": 32.70}
 
 
 def write_open_clip(name: str, folder: Path) -> Path:
-    """The open_clip folder of a backbone: made where it is not shipped."""
+    """The open_clip folder of a backbone; it is made if it is not shipped."""
     if name == "tiny":
         return weights_path("open-clip")
     torch.manual_seed(0)
@@ -45,13 +45,13 @@ def write_open_clip(name: str, folder: Path) -> Path:
 
 
 def preprocess_config(model) -> dict:
-    """What open_clip writes beside a model's configuration."""
+    """The preprocessing config in open_clip's format."""
     keys = ("mean", "std", "interpolation", "resize_mode")
     return {key: model.visual.preprocess_cfg[key] for key in keys if key in model.visual.preprocess_cfg}
 
 
 def write_transformers(source: Path, folder: Path) -> Path:
-    """The same model as transformers' classes, with a processor of the same tokens and pixels."""
+    """Write the same model with transformers' classes, and a processor that gives the same tokens and pixels."""
     config = json.loads((source / "open_clip_config.json").read_text())["model_cfg"]
     model = open_clip.create_model(f"local-dir:{source}").eval()
     tokenizer = _tokenizer(source)
@@ -86,7 +86,7 @@ def write_transformers(source: Path, folder: Path) -> Path:
 
 
 def renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """open_clip's names of CLIP's weights -> transformers'; attention's one matrix becomes three."""
+    """Rename CLIP's weights from open_clip's to transformers' names. The attention matrix is split into three."""
     found = {}
     for key, value in weights.items():
         if key in _WHOLE:
@@ -132,7 +132,7 @@ def _of_block(tower: str, key: str, value: torch.Tensor) -> dict[str, torch.Tens
 
 
 def _tokenizer(source: Path):
-    """A tokenizer of transformers that gives the ids of open_clip's."""
+    """A transformers tokenizer that gives the same ids as open_clip's."""
     if (source / "tokenizer.json").exists():
         return AutoTokenizer.from_pretrained(source)
     own = open_clip_tokenizer.SimpleTokenizer()

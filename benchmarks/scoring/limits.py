@@ -1,4 +1,4 @@
-"""How near scoring comes to the machine's limit, what the head costs, and what a gradient costs. One process, in turns.
+"""How close scoring is to the machine's limit, and the cost of head and gradient. Measured in one process, in turns.
 
 python -m benchmarks.scoring.limits
 """
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(reward: HyperAlignReward, batch: int, size: int, gflop: float | None) -> dict:
-    """Seconds of each part, and GFLOP/s of a matrix product and of the image tower."""
+    """Measure the seconds of each part, and GFLOP/s of a matrix product and of the image tower."""
     pictures = torch.rand(batch, 3, size, size)
     prompt = "a red ring left of a blue square"
     one, two = (torch.rand(_GEMM, _GEMM) for _ in range(2))
@@ -73,7 +73,7 @@ def measure(reward: HyperAlignReward, batch: int, size: int, gflop: float | None
 
 
 def seconds(call, calls: int = 1) -> float:
-    """Mean of some calls."""
+    """Mean seconds of a call."""
     started = time.perf_counter()
     for _ in range(calls):
         call()
@@ -81,12 +81,12 @@ def seconds(call, calls: int = 1) -> float:
 
 
 def short(row: dict) -> dict:
-    """Six significant digits: a head takes tenths of milliseconds."""
+    """Round to six significant digits, because a head takes tenths of milliseconds."""
     return {key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()}
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown, by medians of ratios within a repeat."""
+    """Markdown with medians of the ratios within a repeat."""
     lines = [
         "| backbone | batch | image tower, ms | of the GEMM peak | head, ms | head over tower | head over bare cosine "
         "| step over recorded forward |",

@@ -1,9 +1,10 @@
-"""What a call costs above bare open_clip, for the tiny model and one picture: in one process, call by call in turns.
+"""Overhead of a call over plain open_clip, for the tiny model and one picture, in one process with alternating calls.
 
 python -m benchmarks.scoring.one_by_one
 
-A millisecond is less than what a busy machine's speed changes by between two turns of `benchmarks.scoring.run`. Here
-each call of ours has a call of theirs just before or after it; a row of one_by_one.csv is a block of such pairs.
+The overhead is about a millisecond. Between two turns of `benchmarks.scoring.run`, the speed of a busy machine changes
+by more than that. Here each of our calls is directly before or after one of open_clip. A row of one_by_one.csv is a
+block of such pairs.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=20)
-    parser.add_argument("--pairs", type=int, default=100, help="of calls in a block")
+    parser.add_argument("--pairs", type=int, default=100, help="pairs of calls in a block")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
@@ -64,7 +65,7 @@ def measure(ours: Scorer, theirs: Scorer, inputs: str, prompts: str, pairs: int)
 
 
 def once(side: Scorer, inputs: str, texts: list[str]) -> float:
-    """Seconds of one call, reading the file included, making the tensor not."""
+    """Seconds of one call, with reading the file but without making the tensor."""
     files, tensors = side.inputs(1, inputs)
     started = time.perf_counter()
     side.call(files, tensors, texts, "no_grad")
@@ -72,7 +73,7 @@ def once(side: Scorer, inputs: str, texts: list[str]) -> float:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: medians over blocks, and the middle half of the differences."""
+    """Markdown: medians over blocks, and the quartiles of the differences."""
     lines = ["| pictures | prompts | ours, ms | open_clip, ms | above it, ms | middle half of the blocks |"]
     lines.append("| --- " * 6 + "|")
     for inputs, prompts in dict.fromkeys((row["inputs"], row["prompts"]) for row in rows):

@@ -1,11 +1,11 @@
-"""Scoring races: HyperAlignReward against the ways people score with CLIP, with the same weights, in turns.
+"""Speed of scoring: HyperAlignReward against the usual ways to score with CLIP, with the same weights, in turns.
 
 python -m benchmarks.scoring.run
 python -m benchmarks.scoring.run --extra FOLDER   # of torchmetrics and imscore, pip install --no-deps --target FOLDER
 
-Every side is a process with one thread, a new one each repeat: what memory an allocator happens to keep or give back in
-one process moves a row by 9 %. Within a repeat all sides take their turns at a condition, in random order, before the
-next one. A row of results.csv is one turn; what is there is not measured again.
+Every side is a process with one thread. Each repeat starts new processes, because the memory that an allocator happens
+to keep in one process changes a row by 9 %. Within a repeat all sides run one condition, in random order, before the
+next condition. A row of results.csv is one turn; existing rows are not measured again.
 """
 
 import argparse
@@ -34,7 +34,7 @@ SCORERS = {
     "torchmetrics": "TorchmetricsScorer",
     "imscore": "ImscoreScorer",
 }
-PIXELS = {"ViT-B/16": 512, "tiny": 48}  # of the files
+PIXELS = {"ViT-B/16": 512, "tiny": 48}  # side of the picture files
 
 
 def main() -> None:
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="+", default=["files", "tensors"])
     parser.add_argument("--prompts", nargs="+", default=["repeated", "unique"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--extra", default="", help="folder of packages that are not this project's")
-    parser.add_argument("--tables", action="store_true", help="only write README.md's tables anew")
+    parser.add_argument("--extra", default="", help="folder with torchmetrics and imscore")
+    parser.add_argument("--tables", action="store_true", help="only write README.md's tables again")
     arguments = parser.parse_args()
     if not arguments.tables:
         with tempfile.TemporaryDirectory() as scratch:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def race(backbone: str, arguments: argparse.Namespace, scratch: Path) -> None:
-    """All conditions of one backbone, each repeat in new processes."""
+    """Run all conditions of one backbone, each repeat in new processes."""
     name = backbone.replace("/", "-")
     pictures = scratch / f"{name}-pictures"
     write_pictures(pictures, max(arguments.batches), PIXELS[backbone])
@@ -69,7 +69,7 @@ def race(backbone: str, arguments: argparse.Namespace, scratch: Path) -> None:
     for repeat in range(arguments.repeats):
         rng = random.Random(repeat)
         due = conditions(backbone, arguments)
-        # small batches first, for the peaks' sake: what a process once had it seldom gives back
+        # Small batches first, because a process rarely returns memory and later peaks would be too high.
         due.sort(key=lambda condition: (condition["batch"], rng.random()))
         due = [(condition, names) for condition in due if (names := missing(condition, repeat, arguments.sides))]
         if not due:
@@ -88,7 +88,7 @@ def race(backbone: str, arguments: argparse.Namespace, scratch: Path) -> None:
 
 
 def missing(condition: dict, repeat: int, sides: list[str]) -> list[str]:
-    """The sides without a row of this repeat, but for those that refused the condition before."""
+    """The sides without a row of this repeat, except those that cannot run the condition."""
     labels = {key: str(value) for key, value in condition.items()}
     rows = [row for row in read_rows(RESULTS) if labels.items() <= row.items()]
     have = {row["side"] for row in rows if row["error"] or row["repeat"] == str(repeat)}
@@ -96,7 +96,7 @@ def missing(condition: dict, repeat: int, sides: list[str]) -> list[str]:
 
 
 def conditions(backbone: str, arguments: argparse.Namespace) -> list[dict]:
-    """Small batches first; gradients are asked for of tensors, with one prompt for all."""
+    """All conditions, small batches first. Gradients are only measured for tensors with one prompt for all."""
     found = []
     for batch, mode in itertools.product(sorted(arguments.batches), arguments.modes):
         for inputs, prompts in itertools.product(arguments.inputs, arguments.prompts):
@@ -106,7 +106,7 @@ def conditions(backbone: str, arguments: argparse.Namespace) -> list[dict]:
 
 
 def measure(condition: dict, repeat: int, sides: list[Side], first: bool) -> None:
-    """Add a row of each side, in the order given."""
+    """Measure each side in the given order and add its row."""
     batch, tiny = condition["batch"], condition["backbone"] == "tiny"
     asked = {key: condition[key] for key in ("mode", "inputs", "prompts", "batch")}
     asked["calls"] = max(1, {True: (128, 32), False: (3, 1)}[tiny][batch > 1] // max(1, batch // 8))
@@ -122,7 +122,7 @@ def measure(condition: dict, repeat: int, sides: list[Side], first: bool) -> Non
 
 
 def write_pictures(folder: Path, count: int, size: int) -> None:
-    """Scenes of the tiny world as PNG files of a size."""
+    """Write scenes of the tiny world as PNG files of the given size."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for i in range(count):
@@ -131,7 +131,7 @@ def write_pictures(folder: Path, count: int, size: int) -> None:
 
 
 def table(rows: list[dict], backbone: str) -> str:
-    """Markdown: ours in milliseconds a call, and how many times our throughput is theirs'."""
+    """Markdown: our milliseconds per call, and our throughput divided by each other side's."""
     others = [side for side in SCORERS if side != "HyperAlignReward"]
     heads = ["call", "batch", "pictures", "prompts", "ours, ms", "above open_clip, ms"]
     heads += [*(f"over {side}" for side in others), "peak, MB"]
@@ -164,7 +164,7 @@ def _by_repeat(rows: list[dict], side: str, column: str) -> dict[str, float]:
 
 
 def _ratio(theirs: dict[str, float], ours: dict[str, float]) -> str:
-    """Median over the repeats of their time over ours in the same turn."""
+    """Median over the repeats of their time divided by ours in the same turn."""
     both = [theirs[repeat] / ours[repeat] for repeat in ours if repeat in theirs]
     return f"{median(both):.2f}" if both else "-"
 

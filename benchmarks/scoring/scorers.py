@@ -1,7 +1,7 @@
-"""Each way to score pictures, as a side of the race: the same pictures, prompts and weights for all.
+"""The ways to score pictures that are compared, with the same pictures, prompts and weights.
 
-What each does is what its users type: the model card's lines, the metric's call, open_clip's README. What a side cannot
-do (a gradient through a processor of PIL pictures, say) it says with an error, and the table shows a dash.
+Each is used as documented: the lines of the model card, the call of the metric, open_clip's README. If a side cannot do
+something (for example a gradient through a processor of PIL pictures), it raises an error, and the table shows a dash.
 """
 
 import abc
@@ -37,7 +37,7 @@ class Scorer(abc.ABC):
 
     @abc.abstractmethod
     def load(self, settings: dict[str, Any]) -> None:
-        """Make the model."""
+        """Load the model."""
 
     @abc.abstractmethod
     def score_pil(self, pictures: list[Image.Image], prompts: list[str]) -> torch.Tensor:
@@ -45,10 +45,10 @@ class Scorer(abc.ABC):
 
     @abc.abstractmethod
     def score_tensors(self, pictures: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        """Scores of (B, 3, H, W) in [0, 1]; differentiable where the library's way is."""
+        """Scores of pictures (B, 3, H, W) in [0, 1]; differentiable if the library's way is."""
 
     def run_epoch(self, batch: int, inputs: str, prompts: str, mode: str, calls: int, warm_up: int) -> dict[str, float]:
-        """Seconds a call, of `calls` calls after `warm_up` that are not counted; or why it cannot be done."""
+        """Seconds per call, mean over `calls` calls after `warm_up` uncounted ones; or the error."""
         files, tensors = self.inputs(batch, inputs)
         seconds = []
         for call in range(-warm_up, calls):
@@ -63,7 +63,7 @@ class Scorer(abc.ABC):
         return {"seconds": sum(seconds) / len(seconds)}
 
     def inputs(self, batch: int, inputs: str) -> tuple[list[Path], torch.Tensor | None]:
-        """Files of a batch, and what is in them where tensors are asked for."""
+        """The files of a batch, and their pictures as tensors if `inputs` asks for tensors."""
         files = [self.files[i % len(self.files)] for i in range(batch)]
         if inputs == "files":
             return files, None
@@ -71,11 +71,11 @@ class Scorer(abc.ABC):
         return files, torch.stack(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
 
     def call(self, files: list[Path], tensors: torch.Tensor | None, texts: list[str], mode: str) -> torch.Tensor:
-        """One call: no_grad, forward (recorded) or step (with the gradient to the pixels)."""
+        """One call in mode no_grad, forward (with autograd) or step (with the gradient of the pixels)."""
         if mode == "no_grad":
             with torch.no_grad():
                 return self._score(files, tensors, texts)
-        # forward: what a gradient needs is recorded, and thrown away; step: it is used
+        # forward: autograd records the graph, which is not used; step: it is used
         pictures = tensors.clone().requires_grad_()
         scores = self.score_tensors(pictures, texts)
         if not scores.requires_grad:
@@ -92,12 +92,12 @@ class Scorer(abc.ABC):
         return self.score_pil([Image.open(path).convert("RGB") for path in files], texts)
 
     def new_prompts(self, count: int) -> list[str]:
-        """Different ones of the tiny world's grammar, for which both tokenizers have a token a word."""
+        """Different prompts of the tiny world's grammar. In both tokenizers each of their words is one token."""
         return self.rng.sample(_PROMPTS, count)
 
 
 class HyperAlignScorer(Scorer):
-    """`HyperAlignReward`, as in this project's README; the pictures go in as they are."""
+    """`HyperAlignReward` as in this project's README, without preprocessing by the caller."""
 
     def load(self, settings):
         from reward import HyperAlignReward
@@ -110,13 +110,13 @@ class HyperAlignScorer(Scorer):
     score_tensors = score_pil
 
     def new_prompts(self, count):
-        # a remembered prompt would be no new one
+        # a cached prompt would not count as new
         self.reward.backbone.clear_cache()
         return super().new_prompts(count)
 
 
 class OpenClipScorer(Scorer):
-    """open_clip with its own transform, in batches; on tensors the transform's own steps but for the conversions."""
+    """open_clip with its own transform, in batches; on tensors the same steps without the conversions."""
 
     def load(self, settings):
         import open_clip
@@ -144,7 +144,7 @@ class OpenClipScorer(Scorer):
 
 
 class TransformersScorer(Scorer):
-    """CLIPModel and its processor, as the model card has it."""
+    """CLIPModel and its processor, as in the model card."""
 
     def load(self, settings):
         from transformers import CLIPModel, CLIPProcessor
@@ -162,7 +162,7 @@ class TransformersScorer(Scorer):
 
 
 class TorchmetricsScorer(TransformersScorer):
-    """torchmetrics' CLIPScore, which takes byte tensors; one score for all, as it averages."""
+    """torchmetrics' CLIPScore, which takes byte tensors and returns the mean score."""
 
     def load(self, settings):
         from torchmetrics.multimodal.clip_score import CLIPScore
@@ -179,7 +179,7 @@ class TorchmetricsScorer(TransformersScorer):
 
 
 class _TensorFeatures(torch.nn.Module):
-    """torchmetrics 1.9 expects the features as tensors, which transformers 5 gives in an output object."""
+    """Returns features as tensors, as torchmetrics 1.9 expects; transformers 5 returns them in an output object."""
 
     def __init__(self, model):
         super().__init__()

@@ -1,11 +1,11 @@
-"""`hyperalign score` on a folder of 1,000 pictures against the plainest open_clip loop over the same files, in turns.
+"""`hyperalign score` on a folder of 1,000 pictures against a simple open_clip loop over the same files, in turns.
 
 python -m benchmarks.scoring_folder.run
 
-Both read the same PNG or JPEG files and the same prompts, encode them with the same tiny towers in batches of 32, and
-write a CSV of 1,000 scores. The loop is what one would type: PIL, open_clip's own transform, cosine. Ours checks its
-input, decodes in background threads, applies the head, and keeps finished parts on disk. Every process has one thread
-for torch; an interpreter started and a model loaded are not counted.
+Both read the same PNG or JPEG files and prompts, encode them with the same tiny towers in batches of 32, and write a
+CSV of 1,000 scores. The loop uses PIL, open_clip's own transform and the cosine. Ours also checks its input, decodes in
+background threads, applies the head, and saves finished parts to disk. Every process has one thread for torch. The time
+to start Python and to load the model is not counted.
 """
 
 import argparse
@@ -33,7 +33,7 @@ KINDS = {"png 48": ("png", 48), "jpeg 512": ("jpg", 512)}
 
 
 class HyperAlignSide:
-    """What `hyperalign score FOLDER --output scores.csv` does, once the model is there."""
+    """`hyperalign score FOLDER --output scores.csv`, after the model is loaded."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         from reward import HyperAlignReward
@@ -42,7 +42,7 @@ class HyperAlignSide:
         self.folder, self.output = Path(settings["folder"]), Path(settings["output"])
 
     def run_epoch(self) -> dict[str, float]:
-        """Seconds for all pictures."""
+        """Score all pictures; returns the seconds."""
         from reward.scoring.inputs import find_rows
         from reward.scoring.score import score_to_file
 
@@ -68,7 +68,7 @@ class OpenClipSide:
 
     @torch.no_grad()
     def run_epoch(self) -> dict[str, float]:
-        """Seconds for all pictures."""
+        """Score all pictures; returns the seconds."""
         started = time.perf_counter()
         paths = sorted(path for path in self.folder.iterdir() if path.suffix in (".png", ".jpg"))
         with self.output.open("w", newline="") as file:
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def write_pictures(folder: Path, count: int, suffix: str, size: int) -> None:
-    """Pictures with their prompts in a .txt beside each."""
+    """Write pictures, each with its prompt in a .txt file."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for i in range(count):
@@ -120,7 +120,7 @@ def write_pictures(folder: Path, count: int, suffix: str, size: int) -> None:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: pictures a second of both sides and their ratio, by the median pass."""
+    """Markdown: time of both sides and the ratio of their throughputs, by the median pass."""
     lines = [
         "| 1,000 files | `hyperalign score`, s | open_clip loop, s | throughput, ratio | CPU time, ratio | peak "
         "memory, MB |",

@@ -1,9 +1,9 @@
-"""How well does the shipped tiny LLaVA tell pictures: scenes of both splits, and what the tiny Stable Diffusion draws?
+"""Measure the shipped tiny LLaVA on new scenes of both splits and on pictures of the tiny Stable Diffusion.
 
 python benchmarks/tiny_llava/run.py
 
-Scenes are new ones; of generated pictures the oracle says what they show, and those that it cannot read as one or two
-objects have no caption to compare with. "blind" asks the same questions of another picture of the same sort.
+For generated pictures the oracle gives the truth. Pictures in which it does not find one or two objects have no caption
+to compare with. "blind": the same questions about another picture of the same sort.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 from scipy.stats import binomtest
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-# A script's own folder comes first on the path, not the one that holds the packages.
+# Python puts a script's own folder on the path. The packages are in the repository's root.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import write_rows  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def sorts(count: int, generated: int, seed: int) -> Iterator[tuple[str, torch.Tensor, list]]:
-    """(name, pictures, their objects): the truth for scenes, the oracle's reading for generated pictures."""
+    """(name, pictures, their objects). The objects are exact for scenes, and the oracle's for generated pictures."""
     for name, held_out in (("held-out scenes", True), ("seen scenes", False)):
         scenes = sample_scenes(np.random.default_rng((seed, held_out)), count, held_out, free=0)
         yield name, scenes.pictures, scenes.objects
@@ -70,7 +70,7 @@ def sorts(count: int, generated: int, seed: int) -> Iterator[tuple[str, torch.Te
 
 
 def measure(model, processor, pictures, objects, count: int, seed: int) -> Iterator[dict]:
-    """A row for each kind of fact in captions and each kind of question."""
+    """One row per kind of fact in captions and per kind of question."""
     told = measure_captions(model, processor, pictures, objects)
     facts = told["object"] + told["count"] + told["relation"]
     yield {"what": "caption: facts told"} | share(facts)
@@ -89,7 +89,7 @@ def measure(model, processor, pictures, objects, count: int, seed: int) -> Itera
 
 
 def share(hits: list[bool]) -> dict:
-    """Share of hits with its Wilson interval (95 %)."""
+    """Share of hits with its 95 % Wilson interval."""
     interval = binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")
     return {"count": len(hits), "right": sum(hits) / len(hits), "low": interval.low, "high": interval.high}
 

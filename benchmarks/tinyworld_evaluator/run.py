@@ -1,11 +1,11 @@
-"""Does each part of HyperAlign make a better score? Tiny world: every ablation row, held-out prompts, exact truth.
+"""Ablation of HyperAlign in the tiny world, on held-out prompts with exact truth.
 
 python -m benchmarks.tinyworld_evaluator.run
 python -m benchmarks.tinyworld_evaluator.tables --write
 
-The same towers, 8,000 training pairs (seen prompts, a noisy rater) and 800 validation pairs for all rows; 2,000 test
-pairs of held-out prompts, scored with the exact share of facts that hold. Intervals are over prompts, by bootstrap, of
-the mean over the training seeds; gaps are paired. The features go to the RAM alone: two minutes to make.
+All rows use the same towers, 8,000 training pairs (seen prompts, noisy scores) and 800 validation pairs. The 2,000 test
+pairs have held-out prompts and the exact share of facts that hold as score. Intervals are by bootstrap over prompts, of
+the mean over training seeds; gaps are paired. The features are not saved; computing them takes two minutes.
 """
 
 import argparse
@@ -37,7 +37,7 @@ RESULT_COLUMNS = (
 WIDTH_COLUMNS = (
     "row", "seed", "drops", "pairs", "share_wider", "low", "high", "share_equal", "mean_wider_by", "std_aperture",
 )  # fmt: skip
-# As the shipped head is made (tinyworld/models/hyperalign_head.py); a row of the ablation changes nothing of it.
+# The settings of the shipped head (tinyworld/models/hyperalign_head.py); no row of the ablation changes them.
 RECIPE = {"model.text_radius": 0.6, "model.radius_spread": 0.5}
 LEARNED = {"model.radius": "learned"}
 ROWS: dict[str, tuple[str, dict]] = {
@@ -60,7 +60,7 @@ GEOMETRIC = [name for name, (file, _) in ROWS.items() if file not in ("cosine_on
 def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each row")
+    parser.add_argument("--seeds", type=int, default=3, help="number of trainings per row")
     parser.add_argument("--train", type=int, default=8_000)
     parser.add_argument("--test", type=int, default=2_000)
     arguments = parser.parse_args()
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def compare(predicted: dict, truth: np.ndarray, prompts: list[str], seconds: dict) -> Iterator[dict]:
-    """A row for each scorer: Spearman over its training seeds, and the full model's less it, paired."""
+    """One row per scorer: Spearman over its training seeds, and the full model's paired gap over it."""
 
     def means(*arrays: np.ndarray) -> np.ndarray:
         *scores, human = arrays
@@ -118,9 +118,9 @@ def compare(predicted: dict, truth: np.ndarray, prompts: list[str], seconds: dic
 
 
 def nested_widths(head: HyperAlign, backbone: Backbone) -> Iterator[dict]:
-    """Of all prompts A that follow from a longer prompt B: is A's cone wider? A row for each kind of shortening.
+    """If a prompt B implies a shorter prompt A, is A's cone wider? One row per kind of shortening.
 
-    The interval draws longer prompts anew.
+    The interval resamples the longer prompts.
     """
     pairs = nested_pairs()
     texts = sorted({text for kind in pairs.values() for pair in kind for text in pair})
@@ -141,7 +141,7 @@ def nested_widths(head: HyperAlign, backbone: Backbone) -> Iterator[dict]:
 
 
 def nested_pairs() -> dict[str, list[tuple[str, str]]]:
-    """(longer, shorter) prompts where every picture of the longer one shows the shorter, by what is left out."""
+    """(longer, shorter) prompts by what is left out. Every picture of the longer prompt also shows the shorter one."""
     pairs: dict[str, list[tuple[str, str]]] = {"relation": [], "object": [], "number": []}
     for prompt in all_prompts():
         if prompt.relation:

@@ -1,4 +1,4 @@
-"""The tables of benchmarks/README.md from results.csv and cone_widths.csv; `--write` puts them there.
+"""Print the tables of benchmarks/README.md from results.csv and cone_widths.csv; `--write` writes them there.
 
 python -m benchmarks.tinyworld_evaluator.tables [--write]
 """
@@ -14,7 +14,7 @@ Rows = list[dict[str, str]]
 
 
 def results_table(rows: Rows) -> str:
-    """Spearman of every scorer on held-out prompts, and what the full model is above it."""
+    """Spearman of every scorer on held-out prompts, and the full model's gap over it."""
     lines = [
         "| score | Spearman, 95 % | weakest training seed | full model's gap, 95 % |",
         "| --- | --- | --- | --- |",
@@ -29,7 +29,7 @@ def results_table(rows: Rows) -> str:
 
 
 def widths_table(rows: Rows) -> str:
-    """Share of nested pairs whose broader prompt has the wider cone, a column for each kind of pair; mean of seeds."""
+    """Share of nested pairs whose broader prompt has the wider cone, one column per kind of pair; mean over seeds."""
     kinds = list(dict.fromkeys(row["drops"] for row in rows))
     lines = [
         f"| trained as | {' | '.join(f'without the {kind}' for kind in kinds)} | equal | spread of half-apertures |",

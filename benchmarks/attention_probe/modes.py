@@ -46,7 +46,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="LLaVA folder; default: the tiny world's")
     parser.add_argument("--questions", type=int, default=700)
-    parser.add_argument("--seed", type=int, default=2, help="must differ from that of curves.py, where layers are chosen")
+    parser.add_argument("--seed", type=int, default=2, help="must differ from the seed of curves.py")
     parser.add_argument("--noise", type=float, default=0.3, help="standard deviation of the pixel noise")
     parser.add_argument("--layers", nargs="+", choices=("proposed", "preset"), default=["proposed", "preset"])
     parser.add_argument("--output", type=Path, default=HERE, help="folder with proposal.json, and for modes.csv")

@@ -1,7 +1,7 @@
 """The one loop: prompts -> rollout -> rewards -> update -> evaluate -> checkpoint -> report.
 
-How rewards become a gradient is the update's business (`rl.updates.ddpo`, `rl.updates.direct`); the loop knows it by
-the methods of `rl.updates.experience.Update`.
+The update rule (`rl.updates.ddpo`, `rl.updates.direct`) turns rewards into gradients. The loop uses it through the
+protocol `rl.updates.experience.Update`.
 """
 
 import contextlib
@@ -47,14 +47,14 @@ _OUT_OF_TIME, _STAGNATED, _SIGNALLED = 1, 2, 3
 
 
 class Trainer:
-    """Fine-tunes a pipeline with a LoRA and leaves a run folder.
+    """Fine-tunes a pipeline with a LoRA and writes a run folder.
 
     Args:
         config: the run's config.
-        pipeline: of a class that `rl.models.families` knows.
-        rewards: what is maximised.
+        pipeline: of a class that `rl.models.families` supports.
+        rewards: the rewards to maximise.
         prompts: training prompts.
-        update_class: how rewards become a gradient, e.g. `DDPOUpdate`.
+        update_class: the update rule, e.g. `DDPOUpdate`.
         eval_rewards: held-out rewards.
         eval_prompts: evaluation prompts; None: the training prompts.
 
@@ -108,8 +108,8 @@ class Trainer:
         ) if config.eval_freq else None
         if config.early_stop_on_alarm and not self.evaluator.eval_rewards.names:
             raise ValueError(
-                "early_stop_on_alarm: expected at least one of eval_rewards, got none. The best weights would be those "
-                "that the hacked reward itself likes best; name a held-out reward to judge them by."
+                "early_stop_on_alarm: expected at least one of eval_rewards, got none. The best weights would be "
+                "chosen by the hacked reward itself. Set a held-out reward to choose them."
             )
         self.early_stop = EarlyStop(self.lora, config.early_stop_patience, on_alarm=config.early_stop_on_alarm)
         self.run = Path(config.output_dir)
@@ -120,15 +120,15 @@ class Trainer:
     def from_config(
         cls, config: TrainConfig, update_class: Callable[..., Update], *, resolve: Callable[[str], str] = str
     ) -> "Trainer":
-        """Load what the config names, then build the trainer.
+        """Load model, rewards and prompts of the config, then make the trainer.
 
         Args:
             config: the run's config.
             update_class: see the class.
-            resolve: turns a model or folder name of the recipe into a path; the entry script knows what is packaged.
+            resolve: turns a model or folder name of the recipe into a path, for example of a packaged model.
 
         Raises:
-            ValueError, FileNotFoundError: something that the config names is not there.
+            ValueError, FileNotFoundError: a model, reward or prompt file of the config does not exist.
         """
         prompts = load_prompts(config.prompts)
         eval_prompts = load_prompts(config.eval_prompts) if config.eval_prompts else None
@@ -148,15 +148,15 @@ class Trainer:
         )
 
     def train(self) -> dict[str, Any]:
-        """Run the epochs that are left; returns what `summary.json` holds.
+        """Run the remaining epochs; returns the content of `summary.json`.
 
-        SIGTERM ends the run after the epoch under way: with a checkpoint, without the comparison of base and LoRA.
+        SIGTERM ends the run after the current epoch, with a checkpoint but without the comparison of base and LoRA.
 
         Raises:
             NonFiniteRewardError: a reward was NaN or infinite; the pictures are in `failure/`, no update was made.
             RewardTimeoutError: a reward did not answer within `reward_timeout`.
             ConnectionError: another process of the run has ended.
-        Whatever is raised carries a note on the newest checkpoint.
+        Every error has a note that names the newest checkpoint.
         """
         started = time.monotonic()
         self._open_run()
@@ -203,7 +203,7 @@ class Trainer:
             metrics |= self._mean_over_processes(self.update.step(epoch, experience))
             if self.average:
                 self.average.update()
-        # Of all processes: each does the same work.
+        # Total over all processes, which all do the same amount of work.
         evaluations = self.policy.rows_evaluated - rows_before
         costs = {"denoiser_evaluations": evaluations, "reward_queries": self._reward_queries}
         metrics |= {name: float(value * self.accelerator.num_processes) for name, value in costs.items()}
@@ -240,7 +240,7 @@ class Trainer:
             with clock("reward"):
                 scores = torch.cat([part.result() if isinstance(part, Future) else part for part in pending])
         scores = accelerator.gather(scores)
-        # Gathering puts process after process; the prompt groups run batch after batch across the processes.
+        # Gathering orders scores by process, then batch. Prompt groups need them by batch, then process.
         scores = scores.view(world, batches, size, -1).transpose(0, 1).flatten(0, 2).cpu()
         rewards, means = scores[:, 0], scores.mean(0).tolist()
         metrics = {"reward_mean": means[0], "reward_std": rewards.std(unbiased=False).item()}
@@ -281,7 +281,7 @@ class Trainer:
         limit = self.config.max_train_seconds
         out_of_time = limit and self.train_seconds >= limit
         own = _SIGNALLED if signalled else _STAGNATED if stagnated else _OUT_OF_TIME if out_of_time else 0
-        # Clocks differ, and a signal may reach one process only; every process must stop after the same epoch.
+        # Clocks differ, and a signal may reach only one process. All processes must stop after the same epoch.
         return int(self.accelerator.gather(torch.tensor([own], device=self.accelerator.device)).max())
 
     def _open_run(self) -> None:
@@ -310,7 +310,7 @@ class Trainer:
         due = number in (1, self.config.num_epochs) or number % self.config.grid_freq == 0
         if not self.reporter or not due:
             return
-        # Different prompts where the batch has them.
+        # Prefer pictures with different prompts.
         order = sorted(range(len(prompts)), key=lambda i: prompts[:i].count(prompts[i]))[:_GRID_PICTURES]
         images, captions = images[order].float().cpu(), [prompts[i] for i in order]
         self.reporter.save_grid(f"epoch_{number:06d}", images, captions)

@@ -1,1 +1,1 @@
-"""What a run can be told: one dataclass for every update rule, strict loading from YAML and command line."""
+"""The config of a run: one dataclass per update rule, strict loading from YAML and command line."""

@@ -1,4 +1,4 @@
-"""What DDPO can be told beyond what every trainer is."""
+"""The fields that DDPO adds to the common config."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,36 +9,37 @@ from rl.config.train_config import TrainConfig
 
 @dataclass
 class DDPOConfig(TrainConfig):
-    """DDPO on top of `TrainConfig`: how rewards become advantages and advantages a PPO-clip gradient."""
+    """`TrainConfig` plus DDPO's settings: advantages and the PPO-clip update."""
 
-    train_batch_size: int = knob(8, "DDPO", "Trajectories a forward pass and process.", min=1)
+    train_batch_size: int = knob(8, "DDPO", "Trajectories per forward pass and process.", min=1)
     train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
-    train_cfg: bool = knob(True, "DDPO", "Log-probs under guidance, as sampled; false: those of the unguided denoiser.")
+    train_cfg: bool = knob(True, "DDPO", "Log-probs with guidance, as in sampling; false: without guidance.")
     train_clip_range: float = knob(
         1e-4, "DDPO", "PPO clip range; log-probs are means over latent dimensions, so ratios are near 1.", above=0
     )
     train_adv_clip_max: float = knob(5.0, "DDPO", "Advantages are clipped to +- this.", above=0)
     train_step_window: list[float] = knob(
         [0.0, 1.0], "DDPO",
-        "Share of the steps that is trained, from and to; 0 is the noisiest. [0, 0.5]: the steps that compose.",
+        "Steps to train, as shares of all steps, from and to; 0 is the noisiest. [0, 0.5]: the noisier half, which "
+        "sets the composition.",
         min=0, max=1, min_items=2, max_items=2,
     )
     train_hold_weight: float = knob(
         0.0, "DDPO",
-        "Holds the denoiser's output at the steps outside the window to the base model's, by this weight of the mean "
-        "squared difference: no gradient of the reward reaches those steps, yet the LoRA changes them.", min=0,
+        "Weight of a penalty that keeps the denoiser's output near the base model's at the steps outside the window: "
+        "its mean squared difference. The reward does not train those steps, but the LoRA changes them.", min=0,
     )
     train_timestep_fraction: float = knob(
-        1.0, "DDPO", "Share of the window's steps that is trained, drawn anew each inner epoch.", above=0, max=1
+        1.0, "DDPO", "Share of the window's steps to train, drawn at random in each inner epoch.", above=0, max=1
     )
     train_steps_per_pass: int = knob(
-        1, "DDPO", "Denoising steps of a batch that share a forward pass: same gradient, more speed, more memory.",
+        1, "DDPO", "Denoising steps of a batch per forward pass. More: same gradient, faster, more memory.",
         min=1,
     )
     train_step_weighting: Literal["none", "sigma", "output"] = knob(
         "none", "DDPO",
-        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the denoiser's output). "
-        "Against low-noise steps that drown the others: their gradient grows with 1 / sigma.",
+        "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the denoiser's output). Without it "
+        "the gradient grows with 1 / sigma, and low-noise steps dominate.",
     )
     advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(
         "auto", "DDPO",
@@ -48,8 +49,8 @@ class DDPOConfig(TrainConfig):
     per_prompt_stat_tracking: bool = knob(
         False, "DDPO", "Normalise by each prompt's own mean and std over past epochs, as TRL does."
     )
-    per_prompt_stat_tracking_buffer_size: int = knob(16, "DDPO", "Rewards remembered per prompt.", min=1)
-    per_prompt_stat_tracking_min_count: int = knob(16, "DDPO", "Below that many, the epoch's mean and std serve.",
+    per_prompt_stat_tracking_buffer_size: int = knob(16, "DDPO", "Rewards stored per prompt.", min=1)
+    per_prompt_stat_tracking_min_count: int = knob(16, "DDPO", "With fewer rewards, the epoch's mean and std are used.",
                                                    min=1)
 
     def __post_init__(self) -> None:

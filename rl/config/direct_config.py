@@ -1,4 +1,4 @@
-"""What direct backpropagation can be told beyond what every trainer is."""
+"""The fields that direct backpropagation adds to the common config."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,33 +9,33 @@ from rl.config.train_config import TrainConfig
 
 @dataclass
 class DirectConfig(TrainConfig):
-    """Backpropagation of the reward on top of `TrainConfig`: through which steps, with what memory, on which view."""
+    """`TrainConfig` plus the settings of direct backpropagation: steps, memory, augmentation."""
 
     method: Literal["refl", "draft", "draft-lv", "alignprop"] = knob(
         "draft", "direct",
-        "refl: one pass at a random late step, to the picture that it predicts; draft: the last backprop_steps steps; "
-        "draft-lv: the last step, averaged over re-noised copies; alignprop: a number of last steps drawn per batch.",
+        "refl: one random late step, through its clean prediction; draft: the last backprop_steps steps; draft-lv: the "
+        "last step, averaged over re-noised copies; alignprop: a random number of last steps per batch.",
     )
     backprop_steps: int = knob(1, "direct", "draft: last steps that gradients flow through; 0: all.", min=0)
     refl_window: list[float] = knob(
-        [0.6, 1.0], "direct", "refl: share of the steps in which the one step is drawn, from and to; 1 is the last.",
+        [0.6, 1.0], "direct", "refl: range of the random step, as shares of all steps, from and to; 1 is the last.",
         min=0, max=1, min_items=2, max_items=2,
     )
     draft_lv_samples: int = knob(2, "direct", "draft-lv: re-noised copies of each picture.", min=1)
     alignprop_window: list[float] = knob(
         [0.0, 1.0], "direct",
-        "alignprop: share of the steps, counted from the last, that is drawn for gradients, from and to; at least one "
-        "step.", min=0, max=1, min_items=2, max_items=2,
+        "alignprop: range of the random number of last steps, as shares of all steps, from and to; at least one step.",
+        min=0, max=1, min_items=2, max_items=2,
     )
     train_step_checkpointing: bool = knob(
         True, "direct",
-        "Keep a step's latents alone and compute it again in the backward pass: memory grows by the latents, not the "
-        "activations, with every step; a third slower.",
+        "Store only a step's latents and recompute its activations in the backward pass: less memory per step, a third "
+        "slower.",
     )
     reward_augmentation: float = knob(
         0.0, "direct",
-        "The reward sees a random view of each picture: cropped by up to this share of its side, with noise of this "
-        "standard deviation. Against patterns that fool it pixel by pixel. 0: the picture itself.",
+        "The reward gets a random view of each picture: cropped by up to this share of its side, with noise of this "
+        "standard deviation. Against pixel patterns that fool the reward. 0: the picture itself.",
         min=0, max=0.5,
     )
 
@@ -44,8 +44,8 @@ class DirectConfig(TrainConfig):
         if self.sample_num_batches_per_epoch % self.train_gradient_accumulation_steps:
             raise ValueError(
                 f"train_gradient_accumulation_steps: expected a divisor of sample_num_batches_per_epoch "
-                f"({self.sample_num_batches_per_epoch}), got {self.train_gradient_accumulation_steps}. An optimiser "
-                "step takes in that many sampled batches."
+                f"({self.sample_num_batches_per_epoch}), got {self.train_gradient_accumulation_steps}, the number of "
+                "sampled batches per optimiser step."
             )
         for name in ("refl_window", "alignprop_window"):
             low, high = getattr(self, name)
@@ -58,6 +58,6 @@ class DirectConfig(TrainConfig):
             )
         if self.reward_normalization != "none":
             raise ValueError(
-                f"reward_normalization: expected none, got {self.reward_normalization!r}. It only scales a gradient "
-                "that is followed up the raw rewards; set their weights instead."
+                f"reward_normalization: expected none, got {self.reward_normalization!r}. Direct backpropagation uses "
+                "the gradient of the raw rewards; set their weights instead."
             )

@@ -1,4 +1,4 @@
-"""A config's fields: each with its help, its group on the `--help` page and its rules, and the check of its value."""
+"""Config fields with help, group on the `--help` page and rules, and the check of their values."""
 
 import dataclasses
 import math
@@ -22,7 +22,7 @@ def knob(default: Any, group: str, help: str, **rules: Any) -> Any:
 
 
 def check_value(item: dataclasses.Field, value: Any) -> Any:
-    """`value` as the field's type, range checked.
+    """Check a value's type and range and convert it to the field's type.
 
     Raises:
         ValueError: "name: expected ..., got ...".
@@ -52,7 +52,7 @@ def check_value(item: dataclasses.Field, value: Any) -> Any:
 
 
 def _check_scalar(name: str, kind: type, value: Any, rules: typing.Mapping[str, Any]) -> Any:
-    # YAML 1.1, which PyYAML speaks, reads 1e-4 as a string; everybody who writes it means the number.
+    # PyYAML reads YAML 1.1, in which 1e-4 is a string. Read it as a number.
     if kind is float and isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
         value = float(value)
     fits = isinstance(value, kind) or (kind is float and isinstance(value, int))

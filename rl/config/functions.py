@@ -1,4 +1,4 @@
-"""`module:function` in a recipe -> the function."""
+"""Import the function that `module:function` in a recipe names."""
 
 import importlib
 
@@ -6,10 +6,14 @@ from reward.files.quoting import quoted
 
 
 def import_function(spec: str, field: str) -> object:
-    """The object that `module:name` names.
+    """Import the function `module:name`.
+
+    Args:
+        spec: `module:name`.
+        field: name of the config field, for error messages.
 
     Raises:
-        ValueError: no such module or name; the message says which.
+        ValueError: no such module or function.
     """
     module_name, _, name = spec.partition(":")
     if not module_name or not name:

@@ -1,7 +1,7 @@
-"""YAML and command line to a checked config; strict where `trl.TrlParser` is lax.
+"""Load a config from YAML and command line, with stricter checks than `trl.TrlParser`.
 
-`TrlParser` (half a second to import, no torch) does the parsing and the help page. What it would let through is
-refused here: an `env:` block, unknown keys, ill-typed values, abbreviated flags.
+`TrlParser` (half a second to import, no torch) does the parsing and the help page. This file also rejects what it would
+accept: an `env:` block, unknown keys, values of a wrong type, abbreviated flags.
 """
 
 import argparse
@@ -31,13 +31,13 @@ def load_config(
     prog: str | None = None,
     description: str | None = None,
 ) -> Config:
-    """Config from `--config FILE` (or the packaged recipe) and the flags that override it.
+    """Load the config from `--config FILE` and from flags, which override the file.
 
-    Without `--config` a run that is resumed keeps its own `config.yaml`; otherwise `default_recipe` is the start. With
-    `--config` whatever the file leaves out has its dataclass default.
+    Without `--config`, a resumed run uses its own `config.yaml`, and a new run uses `default_recipe`. Fields that are
+    missing in the file have their dataclass defaults.
 
     Raises:
-        ValueError: unknown key, wrong type or range, `env:` block, impossible batch arithmetic.
+        ValueError: unknown key, wrong type or range, `env:` block, or batch sizes that do not fit each other.
         FileNotFoundError: the config file does not exist.
         SystemExit: after `--help`.
 
@@ -69,11 +69,11 @@ def load_config(
 
 
 def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
-    """The mapping in a YAML file, every key a field of `config_class`.
+    """Read a YAML file as a mapping whose keys are fields of `config_class`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a mapping, an `env:` block, or an unknown key; the nearest key is named.
+        ValueError: not a mapping, an `env:` block, or an unknown key; the message suggests the nearest key.
     """
     if not path.is_file():
         raise FileNotFoundError(f"Expected a YAML config at {path}, found no such file.")
@@ -85,8 +85,8 @@ def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
     for key in values:
         if key == "env":
             raise ValueError(
-                f"{path}: an `env:` block is refused, since a recipe must not change the environment of the process. "
-                "Set the variables in the shell."
+                f"{path}: an `env:` block is refused, because a recipe must not change the process's environment. Set "
+                "the variables in the shell."
             )
         if key not in names:
             raise ValueError(f"{path}: unknown key {quoted(key)}.{_nearest(str(key), names)}")
@@ -94,17 +94,17 @@ def read_yaml(path: Path, config_class: type[TrainConfig]) -> dict[str, Any]:
 
 
 def write_yaml(config: TrainConfig, path: Path) -> None:
-    """The whole config, defaults included, as a YAML file that `read_yaml` reads back."""
+    """Write the full config, with defaults, as a YAML file for `read_yaml`."""
     from reward.files.writing import write_text
 
     write_text(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True))
 
 
 def find_run(path: Path) -> Path:
-    """The run folder of a run folder or of one of its checkpoints.
+    """The run folder, given itself or one of its checkpoints.
 
     Raises:
-        FileNotFoundError: neither.
+        FileNotFoundError: `path` is neither.
     """
     path = path.resolve() if path.name in ("", ".", "..") else path
     for folder in (path, path.parent.parent):
@@ -119,8 +119,8 @@ def _parser(config_class: type[TrainConfig], recipe: Path | None, prog: str | No
     groups: dict[str, list[dataclasses.Field]] = {}
     for item in dataclasses.fields(config_class):
         groups.setdefault(item.metadata["group"], []).append(item)
-    # Everything is parsed as text and typed by `_from_text`: the same checks then hold for YAML and command line, and
-    # a flag that was not given (None) is told apart from one that repeats its default.
+    # All flags are parsed as text and converted by `_from_text`. YAML and command line then have the same checks, and a
+    # missing flag (None) differs from one that repeats its default.
     parts = []
     for number, (group, items) in enumerate(groups.items()):
         members = []
@@ -189,7 +189,7 @@ def _is_list(item: dataclasses.Field) -> bool:
 
 
 def _from_text(item: dataclasses.Field, text: str | list[str]) -> Any:
-    """A flag's text as the field's type where it reads as one; otherwise the text, for `check_value` to refuse."""
+    """Convert a flag's text to the field's type; if that fails, return the text, which `check_value` rejects."""
     kind = _plain_type(item)
     if isinstance(text, list):
         (inner,) = typing.get_args(kind)
@@ -220,6 +220,6 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 def _refuse_leftover(leftover: Sequence[str], fields: typing.Mapping[str, Any]) -> None:
     flags = [word for word in leftover if word.startswith("--")]
     if not flags:
-        raise ValueError(f"Expected --field value, got the loose word(s) {quoted(' '.join(leftover))}.")
+        raise ValueError(f"Expected --field value, got {quoted(' '.join(leftover))} without a flag.")
     name = flags[0][2:].split("=")[0]
     raise ValueError(f"Unknown flag --{name}.{_nearest(name.replace('-', '_'), list(fields))}")

@@ -1,7 +1,7 @@
-"""What a fine-tuning run can be told: one dataclass for every trainer, one for each way to train on top of it.
+"""The config of a fine-tuning run: the fields that all update rules share.
 
-The names are a superset of TRL 0.23.1's `DDPOConfig`. Every field carries its help, its group on the `--help` page
-and its range, and every value is checked when the object is made.
+The names are a superset of TRL 0.23.1's `DDPOConfig`. Every field has its help, its group on the `--help` page and its
+range. All values are checked when the object is made.
 """
 
 import dataclasses
@@ -16,26 +16,26 @@ from rl.config.fields import check_value, knob
 
 @dataclass
 class TrainConfig:
-    """What every trainer shares: model, rewards, prompts, sampling, LoRA, optimiser, evaluation, run folder.
+    """Settings of every run: model, rewards, prompts, sampling, LoRA, optimiser, evaluation, run folder.
 
     Raises:
         ValueError: a value has the wrong type or lies outside its range; the message names the field.
     """
 
-    exp_name: str = knob("hyperalign", "run", "Name of the experiment; the tracker's run is filed under it.")
+    exp_name: str = knob("hyperalign", "run", "Name of the experiment in the tracker.")
     run_name: str = knob("", "run", "Name of this run in the tracker; empty: the experiment's name.")
-    output_dir: str = knob("runs/ddpo", "run", "Run folder. An earlier run that lies there is moved aside, not lost.")
+    output_dir: str = knob("runs/ddpo", "run", "Run folder. An earlier run in it is moved aside, not deleted.")
     resume_from: str = knob("", "run", "Run folder, or one of its checkpoints, to continue.")
-    seed: int = knob(0, "run", "Seed of everything; same seed, same run.", min=0)
-    num_epochs: int = knob(100, "run", "Epochs; one is: sample, score, update.", min=0)
+    seed: int = knob(0, "run", "Seed of all random numbers; same seed, same run.", min=0)
+    num_epochs: int = knob(100, "run", "Epochs; each samples, scores and updates.", min=0)
     max_train_seconds: float = knob(
         0.0,
         "run",
-        "Stop after the epoch in which this much training time has passed; 0: never. "
-        "The learning-rate schedule follows epochs, so a run cut short ends before its decay.",
+        "Stop at the end of the epoch in which this training time is over; 0: never. "
+        "The learning-rate schedule follows epochs, so such a run ends before the rate has decayed.",
         min=0,
     )
-    num_threads: int = knob(0, "run", "CPU threads for torch; 0: leave as it is.", min=0)
+    num_threads: int = knob(0, "run", "CPU threads for torch; 0: torch's default.", min=0)
     save_freq: int = knob(10, "run", "Epochs between checkpoints; the end is always saved.", min=1)
     num_checkpoint_limit: int = knob(5, "run", "Newest checkpoints to keep.", min=1)
     log_with: Literal["auto", "tensorboard", "wandb", "trackio"] | None = knob(
@@ -50,27 +50,27 @@ class TrainConfig:
         "no", "run", "Autocast of the denoiser; latents, log-probs and LoRA weights stay float32."
     )
     train_gradient_checkpointing: bool = knob(
-        False, "run", "Recompute the denoiser's activations in the backward pass: a third slower, far less memory."
+        False, "run", "Recompute the denoiser's activations in the backward pass: a third slower, much less memory."
     )
     vae_slicing: bool = knob(False, "run", "Decode one picture at a time: less memory for large batches.")
     vae_tiling: bool = knob(False, "run", "Decode large pictures tile by tile: less memory, faint seams.")
     torch_compile: bool = knob(
         False, "run",
-        "Compile the denoiser with torch.compile: minutes at the start, faster steps. Its rounding differs with and "
-        "without gradients, so ratios before the first update are near 1 and not exactly 1; watch ratio_mean.",
+        "Compile the denoiser with torch.compile: takes minutes at the start, then steps are faster. Rounding differs "
+        "with and without gradients, so ratios before the first update are not exactly 1; watch ratio_mean.",
     )
     allow_tf32: bool = knob(True, "run", "Allow TF32 matrix products on Ampere and later.")
-    push_to_hub: bool = knob(False, "run", "TRL's field; not offered here, export the LoRA instead.")
+    push_to_hub: bool = knob(False, "run", "A field of TRL, not supported here; export the LoRA instead.")
 
     model: str = knob(
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "model", "Diffusers pipeline: folder or hub id."
     )
-    resolution: int = knob(0, "model", "Picture side in pixels; 0: what the model was made for.", min=0)
+    resolution: int = knob(0, "model", "Picture side in pixels; 0: the model's own.", min=0)
     lora_rank: int = knob(16, "model", "Rank of the LoRA.", min=1)
     lora_alpha: float = knob(16.0, "model", "Alpha of the LoRA; its weight is alpha / rank.", above=0)
     lora_targets: list[str] = knob(
         [], "model",
-        "Layers that get a LoRA, by the end of their names; none: those of the model's family.",
+        "Layers that get a LoRA, by the ends of their names; none: the family's defaults.",
     )
     ema_decay: float = knob(0.0, "model", "Decay of the LoRA's moving average, evaluated and saved; 0: off.",
                             min=0, max=0.99999)
@@ -83,13 +83,13 @@ class TrainConfig:
     )
     reward_normalization: Literal["none", "epoch", "group"] = knob(
         "none", "rewards and prompts",
-        "Each reward is normalised alone before the weighted sum that the update sees: epoch: mean 0 and std 1 over "
-        "the epoch's pictures; group: over each prompt group's. For rewards of different scales. Logged as they are.",
+        "Normalise each reward before the weighted sum, for rewards of different scales. epoch: mean 0 and std 1 over "
+        "the epoch's pictures; group: over each prompt group. The log has the raw rewards.",
     )
     reward_aggregation: Literal["sum", "min"] = knob(
         "sum", "rewards and prompts",
-        "Weighted sum of the rewards, or min: the smallest of the weighted ones. An ensemble of rewards of one scale "
-        "under min is harder to fool: every member must be.",
+        "sum: weighted sum of the rewards; min: the smallest weighted reward. With min, an ensemble of rewards of the "
+        "same scale is harder to fool, because every reward must be fooled.",
     )
     eval_rewards: list[str] = knob(
         [], "rewards and prompts", "Held-out rewards in the same form: measured, never trained on."
@@ -97,24 +97,24 @@ class TrainConfig:
     prompts: str = knob("", "rewards and prompts", 
                         "Training prompts: text file, one a line | module:function | datasets:NAME_OR_FOLDER"
                         "[?split=train&column=prompt].")
-    eval_prompts: str = knob("", "rewards and prompts", "Evaluation prompts in the same form; empty: the training's.")
+    eval_prompts: str = knob("", "rewards and prompts", "Evaluation prompts, likewise; empty: the training prompts.")
     negative_prompts: str = knob("", "rewards and prompts", "Negative prompt for guidance.")
 
     sample_num_steps: int = knob(50, "sampling", "Denoising steps.", min=1, max=1000)
     sample_eta: float = knob(1.0, "sampling", "Eta of DDIM: 0 deterministic, 1 as noisy as DDPM.", min=0, max=1)
     sample_guidance_scale: float = knob(5.0, "sampling", "Guidance in training; <= 1: none, at half the cost.", min=0)
-    sample_batch_size: int = knob(8, "sampling", "Pictures a batch and process.", min=1)
-    sample_num_batches_per_epoch: int = knob(8, "sampling", "Batches an epoch and process.", min=1)
+    sample_batch_size: int = knob(8, "sampling", "Pictures per batch and process.", min=1)
+    sample_num_batches_per_epoch: int = knob(8, "sampling", "Batches per epoch and process.", min=1)
     sample_group_size: int = knob(
         1, "sampling", "Pictures per prompt; a group may span batches and processes.", min=1
     )
 
     train_gradient_accumulation_steps: int = knob(
-        1, "optimisation", "Train batches an optimiser step; all trained steps of a batch are in the same one.", min=1
+        1, "optimisation", "Train batches per optimiser step; it has all trained steps of each batch.", min=1
     )
     train_learning_rate: float = knob(3e-4, "optimisation", "Learning rate.", above=0)
     lr_schedule: Literal["constant", "linear", "cosine"] = knob(
-        "constant", "optimisation", "Course of the learning rate over num_epochs; linear and cosine end at 0."
+        "constant", "optimisation", "Schedule of the learning rate over num_epochs; linear and cosine end at 0."
     )
     train_use_8bit_adam: bool = knob(False, "optimisation", "8-bit Adam of bitsandbytes.")
     train_adam_beta1: float = knob(0.9, "optimisation", "Adam beta1.", min=0, max=0.99999)
@@ -125,48 +125,48 @@ class TrainConfig:
 
     train_kl_weight: float = knob(
         0.0, "optimisation",
-        "Penalty on the trained steps' KL divergence from the base model, mean over latent dimensions as log-probs "
-        "are; costs a forward pass without gradient a step. 0: none.", min=0,
+        "Weight of a penalty on the trained steps' KL divergence from the base model, mean over latent dimensions like "
+        "log-probs; costs one more forward pass per step, without gradient. 0: none.", min=0,
     )
 
     async_reward_computation: bool = knob(
-        False, "rewards and prompts", "Score a batch in the background while the epoch's next one is sampled."
+        False, "rewards and prompts", "Score a batch in the background while the next one is sampled."
     )
-    max_workers: int = knob(2, "rewards and prompts", "Threads for that.", min=1)
+    max_workers: int = knob(2, "rewards and prompts", "Threads for async_reward_computation.", min=1)
     reward_timeout: float = knob(
         0.0, "rewards and prompts",
-        "Seconds that one reward may take for a batch before the run ends with an error: for rewards that ask a "
-        "server. 0: wait for ever.", min=0,
+        "Seconds that one reward may take for a batch before the run ends with an error; for rewards on a server. "
+        "0: no limit.", min=0,
     )
 
-    grid_freq: int = knob(10, "evaluation", "Epochs between picture grids; the first and last are always kept.", min=1)
+    grid_freq: int = knob(10, "evaluation", "Epochs between picture grids; the first and last are always saved.", min=1)
     eval_at_end: bool = knob(
         False, "evaluation", "After training, compare base and LoRA on eval_prompts; writes summary.json, report.html."
     )
     eval_num_prompts: int = knob(500, "evaluation", "Prompts in that comparison.", min=2)
     eval_guidance_scales: list[float] = knob(
-        [1.0, 3.0, 5.0], "evaluation", "Guidance scales tried; base and LoRA are each judged at their own best.",
+        [1.0, 3.0, 5.0], "evaluation", "Guidance scales to try; base and LoRA are each judged at their own best.",
         min_items=1, min=0,
     )
     eval_lora_scales: list[float] = knob(
         [], "evaluation",
-        "Strengths of the LoRA tried beside 1, at its best guidance, e.g. [0.25, 0.5, 0.75]: an over-optimised one is "
-        "often best below 1.", min=0,
+        "Strengths of the LoRA to try besides 1, at its best guidance, e.g. [0.25, 0.5, 0.75]. An over-optimised LoRA "
+        "is often best below 1.", min=0,
     )
     eval_freq: int = knob(0, "evaluation", "Epochs between evaluations during training; 0: none.", min=0)
-    eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts of an evaluation during training.", min=1)
+    eval_freq_num_prompts: int = knob(64, "evaluation", "Prompts per evaluation during training.", min=1)
     eval_freq_group_size: int = knob(
         2, "evaluation", "Pictures per prompt in those evaluations; with 1 their diversity is not measured.", min=1
     )
-    eval_batch_size: int = knob(16, "evaluation", "Pictures a batch in evaluations.", min=1)
+    eval_batch_size: int = knob(16, "evaluation", "Pictures per batch in evaluations.", min=1)
     early_stop_patience: int = knob(
         0, "evaluation",
-        "Stop when so many evaluations (every eval_freq epochs) in a row were no better than the best one, by the "
-        "first of eval_rewards or else the reward, and keep the best one's weights; 0: never.", min=0,
+        "Stop after this many evaluations (every eval_freq epochs) in a row without a new best one, and keep the best "
+        "one's weights. Best: by the first of eval_rewards, or the reward if there are none. 0: never.", min=0,
     )
     early_stop_on_alarm: bool = knob(
         False, "evaluation",
-        "Stop when the reward-hacking alarm sounds, and keep the weights of the best evaluation by the same measure.",
+        "Stop at the reward-hacking alarm, and keep the weights of the best evaluation by the same measure.",
     )
     eval_seed: int = knob(1234, "evaluation", "Seed of the evaluation's pictures.", min=0)
 
@@ -175,10 +175,10 @@ class TrainConfig:
             setattr(self, item.name, check_value(item, getattr(self, item.name)))
         if self.push_to_hub:
             raise ValueError(
-                "push_to_hub: expected false, got true. Training pushes nothing; upload the run folder afterwards "
-                "with `hf upload REPO OUTPUT_DIR`."
+                "push_to_hub: expected false, got true. Training does not upload anything; upload the run folder "
+                "afterwards with `hf upload REPO OUTPUT_DIR`."
             )
-        # trackers make folders of them
+        # trackers use these as folder names
         name = self.tracker_project_name
         if not name.strip() or set(name) & set("/\\\0") or name in (".", ".."):
             raise ValueError(f"tracker_project_name: expected a name and no path, got {quoted(name)}.")
@@ -190,8 +190,8 @@ class TrainConfig:
         for name in ("early_stop_patience", "early_stop_on_alarm"):
             if getattr(self, name) and not self.eval_freq:
                 raise ValueError(
-                    f"{name}: expected eval_freq > 0 with {name}: {getattr(self, name)}, got 0: without evaluations "
-                    "nothing ever stops. Set eval_freq, for example to 10."
+                    f"{name}: expected eval_freq > 0 with {name}: {getattr(self, name)}, got 0. Without evaluations "
+                    "the run never stops early. Set eval_freq, for example to 10."
                 )
         if self.reward_normalization == "group" and self.sample_group_size < 2:
             raise ValueError(
@@ -200,10 +200,10 @@ class TrainConfig:
             )
 
     def check_groups(self, num_processes: int = 1) -> int:
-        """Number of prompts an epoch, for that many processes.
+        """Number of prompts per epoch, for `num_processes` processes.
 
         Raises:
-            ValueError: the epoch's pictures do not make whole prompt groups.
+            ValueError: the epoch's pictures are not divisible by the group size.
         """
         pictures = self.sample_batch_size * self.sample_num_batches_per_epoch * num_processes
         if pictures % self.sample_group_size:
@@ -212,7 +212,7 @@ class TrainConfig:
             raise ValueError(
                 f"An epoch has sample_batch_size x sample_num_batches_per_epoch x processes = "
                 f"{self.sample_batch_size} x {self.sample_num_batches_per_epoch} x {num_processes} = {pictures} "
-                f"pictures, which groups of sample_group_size = {self.sample_group_size} do not divide. Set for "
+                f"pictures, which is not divisible by sample_group_size = {self.sample_group_size}. Set for "
                 f"example sample_group_size: {nearest}."
             )
         return pictures // self.sample_group_size
@@ -249,7 +249,7 @@ class TrainConfig:
             )
 
     def learning_rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0; a function of the epoch alone, so resuming needs no state."""
+        """Learning rate of an epoch, counted from 0. It depends only on the epoch, so resuming needs no state."""
         share = epoch / max(self.num_epochs, 1)
         factor = {
             "constant": 1.0,

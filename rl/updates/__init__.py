@@ -1,1 +1,1 @@
-"""How rewards become a gradient: one file an update rule."""
+"""Update rules, which turn rewards into gradients: one file per rule."""

@@ -1,4 +1,4 @@
-"""Rewards -> advantages: how much better a picture is than its prompt's others, the epoch's, or the prompt's past."""
+"""Advantages from rewards: relative to the prompt's group, to the epoch, or to the prompt's past rewards."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ import torch
 def compute_advantages(
     rewards: torch.Tensor, group_size: int, mode: str, clip: float
 ) -> tuple[torch.Tensor, int]:
-    """Advantages of (N,) rewards whose groups of `group_size` lie side by side.
+    """Advantages of (N,) rewards; the rewards of a group of `group_size` are next to each other.
 
     mode group: by the group's mean and std; group_mean: group's mean, std of the epoch around it; global: the epoch's
     mean and std; auto: group where groups have more than one picture, else global. Standard deviations are those of
     the population. A group whose rewards are all equal says nothing: its advantages are 0, and it is counted.
 
     Returns:
-        (N,) float32 advantages in [-clip, clip], and the number of such groups.
+        (N,) float32 advantages in [-clip, clip], and the number of groups with equal rewards.
 
     Raises:
         ValueError: unknown mode.
@@ -26,7 +26,7 @@ def compute_advantages(
     values = rewards.double().view(-1, len(rewards) if mode == "global" else group_size)
     centred = values - values.mean(1, keepdim=True)
     spread = centred.square().mean(1, keepdim=True).sqrt()
-    # Rewards are float32: below its resolution a spread is rounding, and dividing by it would blow noise up.
+    # Rewards are float32. A std below its resolution is only rounding error; dividing by it would amplify noise.
     says_nothing = spread <= 1e-6 * values.abs().amax(1, keepdim=True)
     if mode == "group_mean":
         spread = centred.square().mean().sqrt().expand_as(spread)
@@ -37,14 +37,17 @@ def compute_advantages(
 
 
 class PromptStatistics:
-    """TRL's per-prompt normalisation: mean and std over a prompt's last `buffer_size` rewards, of past epochs too."""
+    """TRL's per-prompt normalisation by mean and std of a prompt's last `buffer_size` rewards, over all epochs."""
 
     def __init__(self, buffer_size: int, min_count: int) -> None:
         self.buffer_size, self.min_count = buffer_size, min_count
         self.rewards: dict[str, list[float]] = {}
 
     def update(self, prompts: Sequence[str], rewards: torch.Tensor) -> torch.Tensor:
-        """(N,) advantages; prompts with fewer than `min_count` remembered rewards use the mean and std of (N,)."""
+        """Store (N,) rewards; returns (N,) advantages.
+
+        A prompt with fewer than `min_count` stored rewards uses the mean and std of the (N,) rewards.
+        """
         values = rewards.double().numpy()
         advantages = np.empty_like(values)
         places: dict[str, list[int]] = {}

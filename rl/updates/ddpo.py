@@ -19,7 +19,7 @@ from rl.updates.optimizer import take_step
 
 
 class DDPOUpdate:
-    """Turns an epoch's experience into optimiser steps; the trainer's loop calls `step` once an epoch."""
+    """Turns an epoch's experience into optimiser steps; the trainer's loop calls `step` once per epoch."""
 
     needs_gradients = False
 
@@ -35,7 +35,7 @@ class DDPOUpdate:
         )
 
     def sample(self, batch: SampledBatch) -> None:
-        """Sample, decode and score a batch, with the log-probs under the training guidance that `step` compares to."""
+        """Sample, decode and score a batch, and store log-probs at the training guidance, which `step` needs."""
         with batch.clock("rollout"):
             self.policy.rollout(
                 batch.prompts, batch.seeds, self.config.sample_guidance_scale, out=batch.trajectory,
@@ -47,7 +47,7 @@ class DDPOUpdate:
             batch.scores = batch.score_later(batch.images, batch.prompts)
 
     def step(self, epoch: int, experience: Experience) -> dict[str, float]:
-        """One epoch's optimiser steps; returns loss, approx_kl, clip_fraction, ratio_mean, grad_norm and counts."""
+        """Make an epoch's optimiser steps; returns loss, approx_kl, clip_fraction, ratio_mean, grad_norm and counts."""
         config = self.config
         advantages, zero_groups = self._advantages(experience)
         local = advantages[experience.positions].to(self.policy.device)
@@ -56,7 +56,7 @@ class DDPOUpdate:
         records, norms, extras = [], [], {"held_distance": [], "kl_to_base": []}
         for inner in range(config.train_num_inner_epochs):
             random = np.random.default_rng([config.seed, epoch, inner, self.accelerator.process_index])
-            # One step takes in every picture, whatever their order; only several steps profit from mixing.
+            # Shuffle only if there are several optimiser steps; a single one uses all pictures in any order.
             order = torch.from_numpy(random.permutation(count)) if per_step < count else torch.arange(count)
             window = self._draw_steps(epoch, inner)
             for rows in order.split(per_step):
@@ -80,7 +80,7 @@ class DDPOUpdate:
         return {"prompt_statistics": self.tracker.rewards}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` gave."""
+        """Restore the result of `state_dict`."""
         self.tracker.rewards = {prompt: list(values) for prompt, values in state["prompt_statistics"].items()}
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
@@ -104,7 +104,7 @@ class DDPOUpdate:
         count = max(1, round(len(self.window) * self.config.train_timestep_fraction))
         if count == len(self.window):
             return self.window
-        # The same on every process: each one's gradients then are of the same steps.
+        # The same steps on every process.
         random = np.random.default_rng([self.config.seed, epoch, inner])
         return sorted(random.choice(self.window, size=count, replace=False).tolist())
 
@@ -144,7 +144,7 @@ class DDPOUpdate:
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
         # One loss, record and (with a KL penalty) distance for each of the steps `indices`, which share a pass.
         config, chosen = self.config, _as_slice(batch)
-        # The text embeddings are remembered, so asking again costs no encoding.
+        # The text embeddings are cached, so this call does not encode again.
         conditioning = self.policy.conditioning([*prompts] * len(indices), self.guidance)
         before = torch.stack([trajectory.latents[index, chosen] for index in indices])
         means = self.policy.means(indices, before, conditioning, self.guidance)
@@ -167,7 +167,7 @@ class DDPOUpdate:
     def _hold(
         self, trajectory: Trajectory, batch: torch.Tensor, prompts: Sequence[str], num_batches: int
     ) -> list[torch.Tensor]:
-        # No gradient of the reward reaches the held steps, yet the LoRA that the others train changes them.
+        # The reward does not train the held steps, but the LoRA, trained at the other steps, changes them.
         distances = []
         conditioning = self.policy.conditioning(prompts, self.guidance) if self.held else None
         for index in self.held:
@@ -204,18 +204,18 @@ def ppo_loss(
 
 
 def trained_steps(policy: Policy, window: Sequence[float]) -> list[int]:
-    """Indices of the stochastic steps in a window given as shares of all steps, 0 the noisiest.
+    """Indices of the stochastic steps in a window, given as shares of all steps; 0 is the noisiest.
 
     Raises:
-        ValueError: none is left.
+        ValueError: there are none.
     """
     total = len(policy.steps)
     low, high = (round(share * total) for share in window)
     chosen = [index for index in range(low, high) if policy.steps[index].is_stochastic]
     if not chosen:
         raise ValueError(
-            f"train_step_window: expected to leave a step to train, got [{window[0]}, {window[1]}] of {total} steps: "
-            "none, or only the last one, which adds no noise. Widen it or raise sample_num_steps."
+            f"train_step_window: expected a window with a step to train, got [{window[0]}, {window[1]}] of {total} "
+            "steps, which has none or only the last, which adds no noise. Widen it or raise sample_num_steps."
         )
     return chosen
 
@@ -224,13 +224,13 @@ def held_steps(policy: Policy, window: Sequence[int]) -> list[int]:
     """Indices of the steps that are not trained.
 
     Raises:
-        ValueError: every step is trained, so that holding the others would silently do nothing.
+        ValueError: every step is trained, so train_hold_weight would have no effect.
     """
     held = [index for index in range(len(policy.steps)) if index not in window]
     if not held:
         raise ValueError(
             f"train_hold_weight: expected a train_step_window that leaves a step out, got one that trains all "
-            f"{len(window)}: nothing is left to hold. Set train_hold_weight to 0, or end the window earlier."
+            f"{len(window)}, so there is no step to hold. Set train_hold_weight to 0, or end the window earlier."
         )
     return held
 
@@ -250,6 +250,6 @@ def step_weights(policy: Policy, window: Sequence[int], kind: str) -> dict[int, 
 
 
 def _as_slice(rows: torch.Tensor) -> slice | torch.Tensor:
-    # A run of neighbours needs no copy.
+    # Consecutive rows as a slice, which needs no copy.
     first, count = int(rows[0]), len(rows)
     return slice(first, first + count) if torch.equal(rows, torch.arange(first, first + count)) else rows

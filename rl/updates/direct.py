@@ -1,11 +1,11 @@
 """Direct fine-tuning: the reward's own gradient, backpropagated through decoder and denoising steps into the LoRA.
 
-    refl       Xu et al., ImageReward (arXiv:2304.05977): one step, drawn among the late ones, to its clean prediction
-    draft      Clark et al., DRaFT (arXiv:2309.17400): the last K steps; K = T is the whole trajectory
-    draft-lv   the same paper: the last step, averaged over copies of the picture noised again
-    alignprop  Prabhudesai et al., AlignProp (arXiv:2310.03739): K drawn anew, once a trajectory and not once a step
+    refl       Xu et al., ImageReward (arXiv:2304.05977): one random late step, through its clean prediction
+    draft      Clark et al., DRaFT (arXiv:2309.17400): the last K steps; K = T is the full trajectory
+    draft-lv   the same paper: the last step, averaged over copies of the picture with new noise
+    alignprop  Prabhudesai et al., AlignProp (arXiv:2310.03739): K is random, drawn once per batch and not per step
 
-Gradients flow through the LoRA of those steps and from step to step through the latents. The steps before are sampled
+Gradients flow through the LoRA at those steps and from step to step through the latents. Earlier steps are sampled
 without a graph.
 """
 
@@ -24,7 +24,7 @@ from rl.updates.optimizer import take_step
 
 
 class DirectUpdate:
-    """Ascends the reward's gradient; the trainer's loop calls `sample` once a batch, which makes the steps too."""
+    """Gradient ascent on the reward. The trainer's loop calls `sample` for each batch, which also makes the steps."""
 
     needs_gradients = True
 
@@ -41,7 +41,7 @@ class DirectUpdate:
         self._records: list[dict[str, float]] = []
 
     def sample(self, batch: SampledBatch) -> None:
-        """Sample, score and backpropagate a batch; with the accumulation's last batch, make an optimiser step."""
+        """Sample, score and backpropagate a batch; at the last batch of an accumulation, make an optimiser step."""
         config = self.config
         random = np.random.default_rng(batch.seeds[0])
         with batch.clock("rollout"):
@@ -87,7 +87,7 @@ class DirectUpdate:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing outlives an epoch."""
+        """Empty: there is no state between epochs."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ class DirectUpdate:
         """See `state_tensors`."""
 
     def _first_step(self, random: np.random.Generator) -> int:
-        """Index of the first step with a graph; everything before it is sampled without."""
+        """Index of the first step with a graph. The steps before it are sampled without one."""
         config, total = self.config, len(self.policy.steps)
         if config.method == "refl":
             low, high = (round(share * total) for share in config.refl_window)
@@ -123,7 +123,7 @@ class DirectUpdate:
         store, penalties = batch.trajectory.latents, []
         latents = store[first, batch.rows].clone()
         for index in range(first, len(self.policy.steps)):
-            # The rollout has left the steps' noise where their results go.
+            # For steps that it did not make, the rollout left the noise in the slot of the next latents.
             noise = store[index + 1, batch.rows].clone()
             mean = self._with_graph(self._mean, index, latents, conditioning)
             penalties += self._penalty(index, latents, mean, conditioning)
@@ -150,7 +150,7 @@ class DirectUpdate:
         mean = self._with_graph(self._mean, index, latents, conditioning)
         return mean, self._penalty(index, latents, mean, conditioning)
 
-    # The bare module: gradients are exchanged once, before the optimiser's step, however often it was called.
+    # These use the unwrapped module. Gradients are averaged between processes once, before the optimiser's step.
 
     def _transition(self, index: int, latents: torch.Tensor, conditioning: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return self.policy.transition(index, latents, conditioning, self.config.sample_guidance_scale)
@@ -161,15 +161,15 @@ class DirectUpdate:
     def _with_graph(self, function: Any, *arguments: Any) -> Any:
         if not self.config.train_step_checkpointing:
             return function(*arguments)
-        # Reentrant: the first pass then is one without a graph; the other kind records one only to drop most of it,
-        # which takes time and memory. What comes out has a gradient if something that goes in has one: at the first
-        # step the latents have none, nor need any.
+        # Reentrant, because its first pass records no graph. The other kind records one and drops most of it, which
+        # takes time and memory. A reentrant checkpoint's output has a gradient only if an input has one. At the first
+        # step the latents have none, so the anchor provides it.
         return checkpoint(lambda anchor, *rest: function(*rest), self._anchor, *arguments, use_reentrant=True)
 
     def _penalty(
         self, index: int, latents: torch.Tensor, mean: torch.Tensor, conditioning: Any
     ) -> list[torch.Tensor]:
-        # Where a step has no noise there is no density, and no divergence.
+        # A deterministic step has no KL divergence.
         if not self.config.train_kl_weight or not self.policy.steps[index].is_stochastic:
             return []
         base = self.policy.base_means(

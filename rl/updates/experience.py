@@ -1,4 +1,4 @@
-"""What passes between the trainer's loop and an update: a batch while it is sampled, an epoch's samples afterwards."""
+"""The data between the trainer's loop and an update rule: a batch during sampling, an epoch's samples after it."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,13 +13,13 @@ from rl.models.policy import Trajectory
 
 @dataclass
 class SampledBatch:
-    """One batch: what an update is given, and what `Update.sample` fills in.
+    """One batch: the inputs of an update rule, and the results that `Update.sample` fills in.
 
-    prompts, seeds: N; trajectory: the epoch's, where the batch has the rows from `start` on; clock: times a named part
-    of the work; score: images (M,3,H,W), M prompts -> (M,1+R), the weighted sum and each reward, with a graph where
-    the images have one; score_later: the same without a graph, perhaps in the background.
+    prompts, seeds: N each. trajectory: the epoch's; the batch has the rows from `start` on. clock: measures the time of
+    a named part. score: images (M,3,H,W), M prompts -> (M,1+R), the weighted sum and each reward, with a graph if the
+    images have one. score_later: the same without a graph, perhaps in the background.
 
-    images: (N,3,H,W) in [0,1]; scores: (N,1+R), or a future of it.
+    Filled in: images: (N,3,H,W) in [0,1]. scores: (N,1+R), or a future of it.
     """
 
     prompts: list[str]
@@ -40,10 +40,10 @@ class SampledBatch:
 
 @dataclass
 class Experience:
-    """An epoch's samples: this process's trajectory, everybody's rewards.
+    """An epoch's samples: this process's trajectory, and the rewards of all processes.
 
-    trajectory: N_local pictures; prompts, rewards: of all N pictures, prompt groups side by side; positions:
-    (N_local,) places of this process's pictures among the N.
+    trajectory: N_local pictures. prompts, rewards: of all N pictures; the pictures of a prompt group are next to each
+    other. positions: (N_local,) indices of this process's pictures among the N.
     """
 
     trajectory: Trajectory
@@ -53,9 +53,9 @@ class Experience:
 
 
 class Update(Protocol):
-    """One way to turn rewards into optimiser steps; made as `Update(config, policy, accelerator, optimizer)`.
+    """An update rule: turns rewards into optimiser steps. Made as `Update(config, policy, accelerator, optimizer)`.
 
-    `needs_gradients` says whether it wants rewards that keep their graph.
+    `needs_gradients`: whether it needs differentiable rewards.
     """
 
     needs_gradients: bool
@@ -64,7 +64,7 @@ class Update(Protocol):
         """Fill in the batch's rows of the trajectory, its images and its scores."""
 
     def step(self, epoch: int, experience: Experience) -> dict[str, float]:
-        """Make the epoch's optimiser steps, those that `sample` has not made; returns metrics."""
+        """Make the epoch's optimiser steps, except those that `sample` has made; returns metrics."""
 
     def state_dict(self) -> dict[str, Any]:
         """JSON state for the checkpoint."""

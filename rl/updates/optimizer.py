@@ -1,4 +1,4 @@
-"""The optimiser that a config describes, and one step of it."""
+"""Make the optimiser for a config, and take a step with it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from rl.config.train_config import TrainConfig
 
 
 def make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """AdamW, or bitsandbytes' 8-bit one, with the config's rate, betas, decay and epsilon.
+    """AdamW, or bitsandbytes' 8-bit AdamW, with the config's learning rate, betas, weight decay and epsilon.
 
     Raises:
         ImportError: 8-bit is asked for and bitsandbytes is not installed.
@@ -34,17 +34,17 @@ def make_optimizer(config: TrainConfig, parameters: list[torch.nn.Parameter]) ->
 def take_step(
     config: TrainConfig, accelerator: Any, optimizer: Any, parameters: list[torch.nn.Parameter]
 ) -> torch.Tensor:
-    """Clip the gradients' norm to train_max_grad_norm, step, clear them; returns the norm before clipping.
+    """Clip the gradients' norm to train_max_grad_norm, take a step, clear gradients; returns the norm before clipping.
 
     Raises:
-        FloatingPointError: the norm is not finite; no step was taken.
+        FloatingPointError: the norm is not finite; the step is not taken.
     """
     norm = accelerator.clip_grad_norm_(parameters, config.train_max_grad_norm)
-    # A scaler (fp16) skips such steps itself and lowers its scale.
+    # With fp16 the scaler skips such steps itself and lowers its scale.
     if accelerator.scaler is None and not torch.isfinite(norm):
         raise FloatingPointError(
-            f"Expected a finite gradient, got norm {norm.item()}; the step was not taken. The newest checkpoint "
-            "is sound. Lower train_learning_rate, or use mixed_precision bf16 or no."
+            f"Expected a finite gradient, got norm {norm.item()}; the step was not taken. Resume from the newest "
+            "checkpoint with a lower train_learning_rate, or with mixed_precision bf16 or no."
         )
     optimizer.step()
     optimizer.zero_grad()

@@ -1,10 +1,10 @@
-"""The flags of a trainer that a benchmark starts: its own recipe, and what a run changes of it."""
+"""Command-line flags for the trainers: a benchmark's own flags, with a run's changes."""
 
 from collections.abc import Sequence
 
 
 def changed(flags: Sequence[str], *changes: Sequence[str]) -> list[str]:
-    """Flags with their values, those of `changes` in the place of flags of the same name; the trainers refuse both.
+    """Replace the values of `flags` by those in `changes`, because the trainers reject a flag that is given twice.
 
     Example:
         >>> changed(["--seed", "0", "--num_epochs", "9"], ["--num_epochs", "2"])

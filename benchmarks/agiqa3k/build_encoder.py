@@ -178,7 +178,7 @@ def timm_weights(weights: dict[str, Tensor], target: dict[str, Tensor]) -> dict[
     return renamed
 
 
-# no_grad and not inference_mode, whose tensors no layer with weights may take afterwards
+# no_grad and not inference_mode, because inference tensors cannot be inputs of layers with weights later
 @torch.no_grad()
 def trunk_features(trunk: torch.nn.Module, files: list[Path], batch_size: int = 32) -> Tensor:
     """Pooled features (N, 1280) of picture files."""

@@ -32,7 +32,7 @@ def rows_table(found: Mapping[str, Any]) -> str:
     for row in found["rows"]:
         name = f"*{row['name']}*" if row["control"] else row["name"]
         low, high = row["srcc_ci"]
-        # a single split deviates from nothing
+        # no deviation for a single split
         spread = "" if row["srcc_std"] is None else f" ± {row['srcc_std']:.3f}"
         cells = [f"{row['srcc']:.3f}{spread} [{low:.3f}, {high:.3f}]"]
         cells += [_gap(steps.get(row["name"])), _gap(gaps.get((full, row["name"])))]

@@ -28,7 +28,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="bare and eager always are")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="besides bare and eager")
     options = parser.parse_args()
     target = "benchmarks.attention_refine.generate_side:GenerateSide"
     ways = [way for way in WAYS if way in ("bare", "eager", *options.ways)]

@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--num-steps", type=int, default=3)
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--pictures", type=int, default=1280)
-    parser.add_argument("--batch", type=int, default=BATCH, help="pictures a gradient; the table is of 128")
+    parser.add_argument("--batch", type=int, default=BATCH, help="pictures per gradient; the table uses 128")
     parser.add_argument("--targets", nargs="+", default=TARGETS, help="layers that get a LoRA")
     parser.add_argument("--label", default="shipped", help="name of the weights in the table")
     arguments = parser.parse_args()

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--save-freq", default="14", help="epochs between two points of a direct method")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="of the best guidance; a point has half as many")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="for the best guidance; half as many for a point")
     parser.add_argument("--curves", type=Path, default=CURVES, help="the table to add to")
     parser.add_argument("overrides", nargs="*", help="after --: flags of the trainer")
     arguments = parser.parse_args()

@@ -61,7 +61,7 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cases", type=int, help="only the first so many")
+    parser.add_argument("--cases", type=int, help="run only the first N cases")
     arguments = parser.parse_args()
     for name in LIBRARIES:
         importlib.import_module(name)

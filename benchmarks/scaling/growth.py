@@ -104,7 +104,7 @@ def main() -> None:
     """The command line."""
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--most", type=int, default=10**9, help="no size above that")
+    parser.add_argument("--most", type=int, default=10**9, help="largest size to run")
     arguments = parser.parse_args()
     cases = [
         {"what": function.__name__, "size": size}

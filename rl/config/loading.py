@@ -144,7 +144,7 @@ def _parser(config_class: type[TrainConfig], recipe: Path | None, prog: str | No
 
 
 def _flag_parser() -> type:
-    """TRL's parser, whose repeated flags add up or are refused as those of our other commands."""
+    """TRL's parser, but repeated flags are collected or rejected, as in our other commands."""
     from trl import TrlParser
 
     class FlagParser(RepeatedFlags, TrlParser):

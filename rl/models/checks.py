@@ -1,7 +1,8 @@
-"""What a Stable Diffusion pipeline asks for that training here does not do: refused or announced when it is loaded.
+"""Check a Stable Diffusion pipeline at loading for features that training does not support.
 
-Refused is what would fail later, or train another function than the model's own: other inputs of the UNet. Announced is
-what changes the pictures only: options of the scheduler beyond its noise levels, prompts that the text encoder cuts.
+An error is raised if training would fail later or would train another function than the model's own, for example if the
+UNet has other inputs. A warning is given if only the pictures change: for scheduler options that DDIM ignores, and for
+prompts that the text encoder cuts.
 """
 
 import os
@@ -11,16 +12,16 @@ from typing import Any
 
 from reward.files.quoting import quoted
 
-# Options of diffusers' schedulers that choose other noise levels than DDIM does -> the value that chooses none.
+# Options of diffusers' schedulers that change the noise levels, which DDIM ignores -> the value that turns them off.
 _NOISE_LEVELS = {
     "use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False, "use_lu_lambdas": False,
     "sigma_min": None, "sigma_max": None, "interpolation_type": "linear", "final_sigmas_type": "zero",
     "shift_terminal": None,
 }  # fmt: skip
-# DDPM's, of the noise that is added: here `sample_eta` decides.
+# DDPM's values for the variance of the added noise. Here `sample_eta` sets it.
 _VARIANCES = (None, "fixed_small", "fixed_small_log")
 _BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
-# Samplers of distilled models -> what DDIM does not have of theirs.
+# Samplers of distilled models -> their features that DDIM lacks.
 _DISTILLED = {
     "LCMScheduler": "consistency steps (original_inference_steps, timestep_scaling)",
     "TCDScheduler": "trajectory consistency steps (original_inference_steps)",
@@ -29,14 +30,14 @@ _CHUNK = 1000
 
 
 def check_pipeline(pipeline: Any) -> None:
-    """Refuse a pipeline that cannot be trained here; warn once of options of its scheduler that are ignored.
+    """Raise an error for a pipeline that cannot be trained here; warn once about scheduler options that are ignored.
 
     Args:
         pipeline: a `StableDiffusionPipeline` or `StableDiffusionXLPipeline`.
 
     Raises:
         ValueError: a UNet with other inputs than latents, timestep and prompt (inpainting, classes, guidance
-            embedding of an LCM, image embeddings), or a scheduler that DDIM cannot stand for.
+            embedding of an LCM, image embeddings), or a scheduler that DDIM cannot replace.
 
     Example:
         >>> check_pipeline(StableDiffusionPipeline.from_pretrained("runwayml/stable-diffusion-inpainting"))
@@ -46,34 +47,34 @@ def check_pipeline(pipeline: Any) -> None:
     _check_channels(unet, pipeline.vae.config.latent_channels)
     for got, meaning in _other_inputs(unet, is_sdxl=getattr(pipeline, "text_encoder_2", None) is not None):
         raise ValueError(
-            f"Expected a UNet that is told latents, timestep and prompt alone, got one with {got}: {meaning}. Choose a "
-            "text-to-image base model of SD 1.x, SD 2.x or SDXL."
+            f"Expected a UNet whose only inputs are latents, timestep and prompt, got one with {got}: {meaning}. "
+            "Choose a text-to-image base model of SD 1.x, SD 2.x or SDXL."
         )
     _check_scheduler(pipeline.scheduler)
 
 
 def announce_cut_prompts(pipeline: Any, prompts: Iterable[str]) -> int:
-    """Warn once, in the main process, how many prompts are longer than a text encoder reads; returns their number.
+    """Warn once, in the main process, if prompts are too long for a text encoder; returns the number of such prompts.
 
-    A prompt of an SDXL pipeline counts when one of the two encoders cuts it.
+    With SDXL, a prompt counts if one of the two encoders cuts it.
 
     Example:
         >>> announce_cut_prompts(pipeline, ["a red ring", "a red ring " * 40])
         1
     """
-    # Other families have a second encoder that reads on where CLIP's stops.
+    # Other families have a second text encoder with a longer context than CLIP's.
     if getattr(pipeline, "unet", None) is None:
         return 0
     tokenizers = [getattr(pipeline, name, None) for name in ("tokenizer", "tokenizer_2")]
     tokenizers = [tokenizer for tokenizer in tokenizers if tokenizer is not None]
     shortest = min((tokenizer.model_max_length for tokenizer in tokenizers), default=0)
-    # A token is at least one byte, and two tokens are marks: what is as short as this is never cut.
+    # A token has at least one byte, and two tokens are start and end. Shorter prompts are never cut.
     long = [prompt for prompt in dict.fromkeys(prompts) if len(prompt.encode()) > shortest - 2]
     cut = [prompt for start in range(0, len(long), _CHUNK) for prompt in _cut(tokenizers, long[start : start + _CHUNK])]
     if cut and os.environ.get("RANK", "0") == "0":
         warnings.warn(
             f"{len(cut)} prompts are longer than the {shortest} tokens that the model's text encoder reads, for "
-            f"example {quoted(cut[0])}. What comes after is ignored; shorten them.",
+            f"example {quoted(cut[0])}. The rest is ignored; shorten them.",
             stacklevel=2,
         )
     return len(cut)
@@ -88,36 +89,36 @@ def _cut(tokenizers: list[Any], prompts: list[str]) -> list[str]:
 
 
 def _check_channels(unet: Any, latent_channels: int) -> None:
-    kinds = {9: "an inpainting model, told a mask and a masked picture", 8: "a model that edits a given picture",
+    kinds = {9: "an inpainting model, with mask and masked picture", 8: "a model that edits a given picture",
              5: "a depth-to-image model", 7: "an upscaler"}  # fmt: skip
     if unet.in_channels != latent_channels:
-        kind = kinds.get(unet.in_channels - latent_channels + 4, "it is told more than latents")
+        kind = kinds.get(unet.in_channels - latent_channels + 4, "it has other inputs besides latents")
         raise ValueError(
             f"Expected a UNet with {latent_channels} input channels, as many as the VAE's latents have, got "
-            f"{unet.in_channels}: {kind}. Choose the text-to-image model that it was made from."
+            f"{unet.in_channels}: {kind}. Choose its text-to-image base model."
         )
     if unet.out_channels != latent_channels:
         raise ValueError(
             f"Expected a UNet with {latent_channels} output channels, as many as the VAE's latents have, got "
-            f"{unet.out_channels}: a model that predicts its own variance has no DDIM step here. Choose another."
+            f"{unet.out_channels}: a model that predicts its own variance is not supported. Choose another model."
         )
 
 
 def _other_inputs(unet: Any, is_sdxl: bool) -> Iterator[tuple[str, str]]:
-    """What a UNet is told besides latents, timestep and prompt: (option and value, what that means)."""
+    """Inputs of a UNet besides latents, timestep and prompt, as (option and value, meaning)."""
     if unet.time_cond_proj_dim is not None:
         yield (
             f"time_cond_proj_dim={unet.time_cond_proj_dim}",
-            "an LCM-distilled model, whose guidance is an embedding and whose steps are not DDIM's",
+            "an LCM-distilled model, whose guidance is an embedding and whose steps are not DDIM steps",
         )
     for name in ("class_embed_type", "num_class_embeds"):
         if unet.get(name) is not None:
-            yield f"{name}={unet[name]}", "a model of classes or of noise levels, which nothing here gives it"
+            yield f"{name}={unet[name]}", "a model of classes or of noise levels, which are not available here"
     if unet.get("encoder_hid_dim_type") not in (None, "text_proj"):
         yield f"encoder_hid_dim_type={unet.encoder_hid_dim_type}", "a model with embeddings of pictures (IP-Adapter)"
     expected = "text_time" if is_sdxl else None
     if unet.addition_embed_type != expected:
-        meaning = f"expected {expected}, which is what a pipeline of its class gives"
+        meaning = f"expected {expected} for a pipeline of its class"
         yield f"addition_embed_type={unet.addition_embed_type}", meaning
 
 
@@ -127,13 +128,13 @@ def _check_scheduler(scheduler: Any) -> None:
     if config.get("trained_betas") is None and given not in _BETA_SCHEDULES:
         raise ValueError(
             f"Expected a scheduler with beta_schedule {', '.join(_BETA_SCHEDULES)}, got {given!r} in {name}, whose "
-            "noise levels DDIM does not know. Use another base model."
+            "noise levels DDIM does not have. Use another base model."
         )
     if config.get("use_flow_sigmas") or config.get("timestep_type", "discrete") == "continuous":
         option = "use_flow_sigmas=True" if config.get("use_flow_sigmas") else "timestep_type='continuous'"
         raise ValueError(
-            f"Expected a scheduler that counts discrete timesteps of a beta schedule, got {option} in {name}: the "
-            "model is trained for other timesteps (flow matching, EDM). Use a base model as SD 1.x, SD 2.x or SDXL 1.0."
+            f"Expected a scheduler with the discrete timesteps of a beta schedule, got {option} in {name}: the model "
+            "is trained with other timesteps (flow matching, EDM). Use a base model such as SD 1.x, SD 2.x or SDXL 1.0."
         )
     ignored = [f"{option}={config[option]}" for option, off in _NOISE_LEVELS.items() if config.get(option, off) != off]
     if config.get("variance_type") not in _VARIANCES:
@@ -141,7 +142,7 @@ def _check_scheduler(scheduler: Any) -> None:
     ignored += [_DISTILLED[name]] if name in _DISTILLED else []
     if ignored:
         warnings.warn(
-            f"The model's scheduler, {name}, is read as DDIM over the same beta schedule; ignored: "
-            f"{', '.join(ignored)}. In few steps the model draws otherwise here than with its own sampler.",
+            f"The model's scheduler, {name}, is replaced by DDIM with the same beta schedule; ignored: "
+            f"{', '.join(ignored)}. With few steps the pictures differ from those of the model's own sampler.",
             stacklevel=4,
         )

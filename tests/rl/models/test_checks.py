@@ -34,7 +34,7 @@ def with_unet(pipeline, **options):
     [
         ({"in_channels": 9}, "Expected a UNet with 4 input channels, .* got 9: an inpainting model"),
         ({"in_channels": 5}, "got 5: a depth-to-image model"),
-        ({"in_channels": 12}, "got 12: it is told more than latents"),
+        ({"in_channels": 12}, "got 12: it has other inputs besides latents"),
         ({"out_channels": 8}, "Expected a UNet with 4 output channels, .* got 8: a model that predicts its own"),
         ({"num_class_embeds": 10}, "got one with num_class_embeds=10: a model of classes"),
         ({"class_embed_type": "timestep"}, "class_embed_type=timestep"),
@@ -72,7 +72,7 @@ def test_the_lcm_embedding_would_have_been_left_out(tiny_pipeline):
         (UniPCMultistepScheduler(sigma_max=10.0, **LEVELS), "sigma_max=10.0"),
         (EulerDiscreteScheduler(interpolation_type="log_linear", final_sigmas_type="sigma_min", **LEVELS),
          "interpolation_type=log_linear, final_sigmas_type=sigma_min"),
-        (LCMScheduler(**LEVELS), "LCMScheduler, is read as DDIM .* consistency steps .*timestep_scaling"),
+        (LCMScheduler(**LEVELS), "LCMScheduler, is replaced by DDIM .* consistency steps .*timestep_scaling"),
         (TCDScheduler(**LEVELS), "trajectory consistency steps"),
         (DDPMScheduler(variance_type="fixed_large", **LEVELS), "variance_type=fixed_large"),
     ],

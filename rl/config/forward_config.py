@@ -1,4 +1,4 @@
-"""What the forward-process rules can be told: noise levels, the old LoRA, and each rule's own few numbers."""
+"""Configs of the forward-process rules: noise levels, the old LoRA, and the settings of each rule."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,25 +9,25 @@ from rl.config.train_config import TrainConfig
 
 @dataclass
 class ForwardConfig(TrainConfig):
-    """What NFT, matching and DPO share on top of `TrainConfig`: they train on final pictures, noised anew.
+    """`TrainConfig` plus the settings that NFT, matching and DPO share. They train on final pictures with new noise.
 
-    Sampler and guidance of the rollout are free: `sample_eta` may be 0, `sample_guidance_scale` is the rollout's alone.
+    They work with any sampler and guidance: `sample_eta` may be 0, and `sample_guidance_scale` is for the rollout only.
     """
 
     train_batch_size: int = knob(
-        8, "forward process", "Pictures (DPO: pairs) a forward pass and process; each with all its noise levels.",
+        8, "forward process", "Pictures (DPO: pairs) per forward pass and process, each with all its noise levels.",
         min=1,
     )
     train_num_inner_epochs: int = knob(1, "forward process", "Passes over an epoch's pictures, with new noise.", min=1)
     train_guidance_scale: float = knob(
-        1.0, "forward process", "Guidance in the training pass; <= 1: none, whatever the rollout has.", min=0
+        1.0, "forward process", "Guidance in training passes, independent of the rollout's; <= 1: none.", min=0
     )
     noise_levels: Literal["sampler", "uniform", "logit_normal"] = knob(
         "uniform", "forward process",
-        "Noise levels that pictures are trained at, stratified for each picture: those of the sampler's own steps, "
-        "uniform over all, or logit-normal around the middle.",
+        "Noise levels for training, stratified for each picture: those of the sampler's steps, uniform over all, or "
+        "logit-normal around the middle.",
     )
-    noise_levels_per_picture: int = knob(2, "forward process", "Noise levels a picture and pass.", min=1)
+    noise_levels_per_picture: int = knob(2, "forward process", "Noise levels per picture and pass.", min=1)
     train_adv_clip_max: float = knob(5.0, "forward process", "Advantages are clipped to +- this.", above=0)
     advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(
         "auto", "forward process",
@@ -36,8 +36,8 @@ class ForwardConfig(TrainConfig):
     )
     old_decay_rate: float = knob(
         0.001, "forward process",
-        "The old LoRA, which samples, becomes d old + (1 - d) new after epoch n: d = min(old_decay_rate n, "
-        "old_decay_limit). 0: it always is the newest.", min=0,
+        "After epoch n, the old LoRA, which samples, becomes d old + (1 - d) new, with d = min(old_decay_rate n, "
+        "old_decay_limit). 0: it is always the new one.", min=0,
     )
     old_decay_limit: float = knob(0.5, "forward process", "Largest d of the old LoRA.", min=0, max=0.9999)
 
@@ -49,11 +49,11 @@ class ForwardConfig(TrainConfig):
 
 @dataclass
 class NFTConfig(ForwardConfig):
-    """DiffusionNFT (arXiv:2509.16117): good pictures pull the prediction to them, bad ones push its mirror image."""
+    """DiffusionNFT (arXiv:2509.16117): a positive loss on good pictures and a negative one on bad pictures."""
 
     nft_beta: float = knob(
-        1.0, "NFT", "How far the positive and the negative prediction lie from the old one, in steps of the new one's "
-        "distance.", above=0,
+        1.0, "NFT", "Distance of the positive and negative predictions from the old one, as a multiple of the new "
+        "one's.", above=0,
     )
 
 
@@ -66,8 +66,8 @@ class MatchingConfig(ForwardConfig):
     )
     matching_weight: Literal["velocity", "clean"] = knob(
         "velocity", "matching",
-        "Errors are measured on the velocity (every noise level counts alike) or on the clean prediction (noisy ones "
-        "count more).",
+        "Errors of the velocity (equal weight for every noise level), or of the clean prediction (more weight for "
+        "noisy ones).",
     )
 
 
@@ -75,9 +75,9 @@ class MatchingConfig(ForwardConfig):
 class DPOConfig(ForwardConfig):
     """Online Diffusion-DPO (arXiv:2311.12908) on the best and the worst picture of each prompt's group."""
 
-    dpo_beta: float = knob(100.0, "DPO", "Sharpness of the preference; large: small differences suffice.", above=0)
+    dpo_beta: float = knob(100.0, "DPO", "Sharpness of the preference; large: small differences count.", above=0)
     dpo_reference: Literal["old", "base"] = knob(
-        "old", "DPO", "What preferences are relative to: the old LoRA, which drew the pictures, or the base model."
+        "old", "DPO", "Reference model: the old LoRA, which sampled the pictures, or the base model."
     )
 
     def __post_init__(self) -> None:

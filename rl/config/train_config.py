@@ -218,10 +218,10 @@ class TrainConfig:
         return pictures // self.sample_group_size
 
     def check_train_batches(self, train_batch_size: int) -> None:
-        """Whether optimiser steps of that batch size take in a process's pictures without a rest.
+        """Check that a process's pictures are divisible by the pictures of an optimiser step.
 
         Raises:
-            ValueError: they do not; a size that does is named.
+            ValueError: they are not; the message names a batch size that fits.
         """
         per_process = self.sample_batch_size * self.sample_num_batches_per_epoch
         per_step = train_batch_size * self.train_gradient_accumulation_steps
@@ -230,17 +230,17 @@ class TrainConfig:
             nearest = min(divisors, key=lambda d: abs(d - train_batch_size))
             raise ValueError(
                 f"An epoch has sample_batch_size x sample_num_batches_per_epoch = {self.sample_batch_size} x "
-                f"{self.sample_num_batches_per_epoch} = {per_process} pictures a process, which optimiser steps of "
+                f"{self.sample_num_batches_per_epoch} = {per_process} pictures per process, which is not divisible by "
                 f"train_batch_size x train_gradient_accumulation_steps = {train_batch_size} x "
-                f"{self.train_gradient_accumulation_steps} = {per_step} do not divide. Set for example "
+                f"{self.train_gradient_accumulation_steps} = {per_step}. Set for example "
                 f"train_batch_size: {nearest}, train_gradient_accumulation_steps: 1."
             )
 
     def check_advantages(self, mode: str) -> None:
-        """Whether prompts have the groups that a normalisation compares.
+        """Check that there are several pictures per prompt if the normalisation compares them.
 
         Raises:
-            ValueError: it compares pictures of one prompt, and there is one.
+            ValueError: there is only one.
         """
         if mode in ("group", "group_mean") and self.sample_group_size < 2:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Second sets of a LoRA's weights, kept beside the module: the moving average, and the old LoRA that samples."""
+"""Further sets of a LoRA's weights: the moving average, and the old LoRA that samples."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ import torch
 
 
 class StoredWeights:
-    """A copy of the parameters that they can be exchanged for; it starts as they are."""
+    """A second set of values for the parameters, which can be swapped in. It starts as a copy."""
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         self.parameters = list(parameters)
@@ -22,7 +22,7 @@ class StoredWeights:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the parameters hold the copy; afterwards their own values again."""
+        """Within the context the parameters hold the stored values; after it, their own values again."""
         own = [parameter.detach().clone() for parameter in self.parameters]
         _copy(self.parameters, self.shadow)
         try:
@@ -32,10 +32,10 @@ class StoredWeights:
 
 
 class MovingAverage(StoredWeights):
-    """Smoother than the last step, and what is evaluated and saved when it is on.
+    """Moving average of the weights. If it is on, it is evaluated and saved, not the last weights.
 
-    shadow <- d * shadow + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)) at update n. The warm-up keeps the
-    average from clinging to the untrained start in short runs.
+    shadow <- d * shadow + (1 - d) * weights, with d = min(decay, (1 + n) / (10 + n)) at update n. With this warm-up the
+    untrained start has little weight, also in short runs.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], decay: float) -> None:
@@ -43,15 +43,15 @@ class MovingAverage(StoredWeights):
         self.decay = decay
 
     def update(self) -> None:
-        """Take in the current weights."""
+        """Update with the current weights."""
         self.mix(min(self.decay, (1 + self.updates) / (10 + self.updates)))
 
 
 class OldWeights(StoredWeights):
     """The LoRA that samples while another one is trained (DiffusionNFT, arXiv:2509.16117).
 
-    old <- d * old + (1 - d) * new after epoch n, counted from 0, with d = min(rate * n, limit): at first the old LoRA
-    is the new one, later it follows slowly.
+    old <- d * old + (1 - d) * new after epoch n, counted from 0, with d = min(rate * n, limit). At first the old LoRA
+    equals the new one; later it follows slowly.
     """
 
     def __init__(self, parameters: Sequence[torch.nn.Parameter], rate: float, limit: float) -> None:
@@ -64,7 +64,7 @@ class OldWeights(StoredWeights):
         return min(self.rate * self.updates, self.limit)
 
     def update(self) -> None:
-        """Take in the current weights."""
+        """Update with the current weights."""
         self.mix(self.decay)
 
 

@@ -115,12 +115,12 @@ class Policy(Protocol):
         """Add noise to clean latents (N,...). The level has the unit of a step's `level`, a number or (N,)."""
 
     def level_at(self, shares: torch.Tensor) -> torch.Tensor:
-        """(N,): noise levels at shares (N,) in [0,1] of the way from clean latents to pure noise."""
+        """Noise levels (N,) at shares (N,) in [0,1] of the way from clean latents to pure noise."""
 
     def noise_scale(self, level: float | torch.Tensor, like: torch.Tensor) -> float | torch.Tensor:
-        """Standard deviation of the noise in latents of a level: a number, or (N,1,...) to multiply latents `like`.
+        """Standard deviation of the noise at a level: a number, or (N,1,...), which broadcasts with latents `like`.
 
-        An error of the clean prediction divided by it is the velocity's error.
+        The clean prediction's error divided by it is the velocity's error.
         """
 
     def distance_to_base(

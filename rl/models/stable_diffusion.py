@@ -251,12 +251,12 @@ class StableDiffusionPolicy:
         return signal * clean + spread * noise
 
     def level_at(self, shares: torch.Tensor) -> torch.Tensor:
-        """(N,): timesteps at shares in [0,1] of the schedule, 1 the noisiest."""
+        """Timesteps (N,) at shares (N,) in [0,1] of the schedule; 1 is the noisiest."""
         last = len(self.scheduler.alphas_cumprod) - 1
         return (shares * last).round().long().clamp(0, last)
 
     def noise_scale(self, level: int | torch.Tensor, like: torch.Tensor) -> Any:
-        """sqrt(1 - a_t) of a timestep: a number, or (N,1,1,1)."""
+        """sqrt(1 - a_t) at a timestep: a number, or (N,1,1,1)."""
         return self._signal_and_noise(level, like)[1]
 
     def _signal_and_noise(self, level: int | torch.Tensor, like: torch.Tensor) -> tuple[Any, Any]:

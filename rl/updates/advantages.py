@@ -11,9 +11,9 @@ def compute_advantages(
 ) -> tuple[torch.Tensor, int]:
     """Advantages of (N,) rewards; the rewards of a group of `group_size` are next to each other.
 
-    mode group: by the group's mean and std; group_mean: group's mean, std of the epoch around it; global: the epoch's
-    mean and std; auto: group where groups have more than one picture, else global. Standard deviations are those of
-    the population. A group whose rewards are all equal says nothing: its advantages are 0, and it is counted.
+    mode group: normalise by the group's mean and std; group_mean: by the group's mean and the epoch's std around the
+    group means; global: by the epoch's mean and std; auto: group if groups have more than one picture, else global.
+    Stds are the population's. If all rewards of a group are equal, its advantages are 0.
 
     Returns:
         (N,) float32 advantages in [-clip, clip], and the number of groups with equal rewards.

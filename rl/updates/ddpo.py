@@ -84,7 +84,7 @@ class DDPOUpdate:
         self.tracker.rewards = {prompt: list(values) for prompt, values in state["prompt_statistics"].items()}
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
-        """None."""
+        """Empty: there are no tensors to save."""
         return {}
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:

@@ -94,7 +94,7 @@ class DirectUpdate:
         """See `state_dict`."""
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
-        """None."""
+        """Empty: there are no tensors to save."""
         return {}
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:

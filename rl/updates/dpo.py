@@ -1,7 +1,7 @@
-"""Online Diffusion-DPO: the best picture of each prompt's group is preferred to the worst.
+"""Online Diffusion-DPO: prefer the best picture of each prompt's group to the worst.
 
 Wallace et al., "Diffusion Model Alignment Using Direct Preference Optimization" (arXiv:2311.12908), on pairs that the
-model has just drawn itself, at the same noise level and noise:
+model has just sampled. Both pictures get the same noise level and noise:
 
     loss = -log sigmoid(-B/2 ((e_w - e_w_ref) - (e_l - e_l_ref)))          e: mean squared error of the velocity
 """
@@ -16,7 +16,7 @@ from rl.updates.forward import ForwardUpdate, NoisedPictures, squared_error
 
 
 class DPOUpdate(ForwardUpdate):
-    """DPO on the best and the worst of each prompt's group; `config` is a `DPOConfig`."""
+    """DPO on the best and the worst picture of each prompt's group; `config` is a `DPOConfig`."""
 
     members = 2
 
@@ -26,13 +26,13 @@ class DPOUpdate(ForwardUpdate):
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps * accelerator.num_processes
         if pairs % per_step:
             raise ValueError(
-                f"train_batch_size: expected the epoch's {pairs} pairs (one a prompt) to be whole optimiser steps of "
+                f"train_batch_size: expected the epoch's {pairs} pairs (one per prompt) to be divisible by "
                 f"train_batch_size x train_gradient_accumulation_steps x processes = {per_step}. Set for example "
                 f"train_batch_size: 1, train_gradient_accumulation_steps: 1."
             )
 
     def units(self, advantages: torch.Tensor) -> torch.Tensor:
-        """(prompts, 2): the best and the worst picture of each prompt's group; the same one where all are equal."""
+        """Indices (prompts, 2) of the best and the worst picture of each prompt's group; the same if all are equal."""
         size = self.config.sample_group_size
         groups = advantages.view(-1, size)
         first = torch.arange(len(groups)) * size
@@ -56,7 +56,7 @@ def dpo_loss(
     chosen: torch.Tensor, rejected: torch.Tensor, chosen_reference: torch.Tensor, rejected_reference: torch.Tensor,
     beta: float,
 ) -> torch.Tensor:
-    """(B,): -log sigmoid(-beta/2 ((chosen - its reference) - (rejected - its reference))), of mean squared errors (B,).
+    """Losses -log sigmoid(-beta/2 ((chosen - chosen_reference) - (rejected - rejected_reference))) of errors (B,).
 
     Example:
         >>> dpo_loss(chosen, rejected, chosen_reference, rejected_reference, beta=100.0).mean().backward()

@@ -70,14 +70,14 @@ class Update(Protocol):
         """JSON state for the checkpoint."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put it back."""
+        """Restore the result of `state_dict`."""
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
         """Tensors for the checkpoint."""
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
-        """Put them back.
+        """Restore the result of `state_tensors`.
 
         Raises:
-            KeyError: one is missing.
+            KeyError: a tensor is missing.
         """

@@ -1,7 +1,7 @@
-"""What the forward-process rules share: sample with the old LoRA, then train on the final pictures, noised anew.
+"""The common part of the forward-process rules: sample with the old LoRA, then train on final pictures with new noise.
 
-They need neither log-probs nor the trajectory, so any sampler and any guidance will do for the rollout. A rule is a
-subclass with a `loss` of its own: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
+They need neither log-probs nor the trajectory, so the rollout may use any sampler and guidance. Each rule is a subclass
+with its own `loss`: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from rl.updates.advantages import compute_advantages
 from rl.updates.experience import Experience, SampledBatch
 from rl.updates.optimizer import take_step
 
-_NOISE = 2  # first part of a seed's key, which tells this noise from the rollout's
+_NOISE = 2  # first part of the seed's key, so that this noise differs from the rollout's
 
 
 @dataclass
 class NoisedPictures:
-    """R rows of pictures noised anew: latents (R,...), levels (R,), advantages (R,), and what the model is told.
+    """R rows of pictures with new noise: latents (R,...), levels (R,), advantages (R,), and the conditioning.
 
-    scale: (R,1,...), the noise's standard deviation; an error of the clean prediction over it is one of the velocity.
+    scale: (R,1,...), standard deviation of the noise. The clean prediction's error divided by it is the velocity's.
     """
 
     clean: torch.Tensor
@@ -40,7 +40,7 @@ class NoisedPictures:
 
 
 class ForwardUpdate:
-    """Turns an epoch's final pictures into optimiser steps; the trainer's loop calls `step` once an epoch."""
+    """Turns an epoch's final pictures into optimiser steps; the trainer's loop calls `step` once per epoch."""
 
     needs_gradients = False
     members = 1  # pictures that are trained on together
@@ -51,11 +51,11 @@ class ForwardUpdate:
         self.old = OldWeights(self.parameters, config.old_decay_rate, config.old_decay_limit)
 
     def loss(self, rows: NoisedPictures) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Mean loss of the rows, with its gradient, and what is logged beside it."""
+        """Mean loss of the rows, with a gradient, and further values to log."""
         raise NotImplementedError
 
     def units(self, advantages: torch.Tensor) -> torch.Tensor:
-        """(U, members): which pictures are trained on together."""
+        """Indices (U, members) of the pictures that are trained on together."""
         return torch.arange(len(advantages))[:, None]
 
     def sample(self, batch: SampledBatch) -> None:
@@ -71,7 +71,7 @@ class ForwardUpdate:
             batch.scores = batch.score_later(batch.images, batch.prompts)
 
     def step(self, epoch: int, experience: Experience) -> dict[str, float]:
-        """One epoch's optimiser steps; then the old LoRA follows. Returns loss, grad_norm, distances and counts."""
+        """Make an epoch's optimiser steps, then update the old LoRA; returns loss, grad_norm, distances and counts."""
         config, world = self.config, self.accelerator.num_processes
         advantages, zero_groups = compute_advantages(
             experience.rewards.cpu(), config.sample_group_size, config.advantage_normalization,
@@ -82,7 +82,7 @@ class ForwardUpdate:
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps * world
         records, norms = [], []
         for inner in range(config.train_num_inner_epochs):
-            # The same on every process: each takes its share of every step.
+            # The same order on every process; each process takes its share of every step.
             order = torch.from_numpy(np.random.default_rng([config.seed, epoch, inner]).permutation(len(units)))
             for chosen in order.split(per_step):
                 own = units[chosen.chunk(world)[self.accelerator.process_index]]
@@ -105,7 +105,7 @@ class ForwardUpdate:
         return metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON state: how often the old LoRA has followed."""
+        """JSON state: the number of updates of the old LoRA."""
         return {"old_updates": self.old.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class ForwardUpdate:
         self.old.updates = state["old_updates"]
 
     def state_tensors(self) -> dict[str, torch.Tensor]:
-        """The old LoRA's weights, by the place of their parameters."""
+        """The old LoRA's weights, by the index of their parameters."""
         return {f"old.{place}": weights for place, weights in enumerate(self.old.shadow)}
 
     def load_state_tensors(self, tensors: dict[str, torch.Tensor]) -> None:
@@ -148,7 +148,7 @@ class ForwardUpdate:
         return self.policy.predict_clean(rows.levels, rows.noised, rows.conditioning, guidance, denoiser)
 
     def _everybodys(self, experience: Experience) -> torch.Tensor:
-        """(N,...): the final latents of every process's pictures, prompt groups side by side."""
+        """Final latents (N,...) of the pictures of all processes, in the order of the experience's prompts."""
         own = experience.trajectory.latents[-1]
         if self.accelerator.num_processes == 1:
             return own
@@ -162,7 +162,7 @@ class ForwardUpdate:
         self, units: torch.Tensor, epoch: int, inner: int, clean: torch.Tensor, prompts: Sequence[str],
         advantages: torch.Tensor,
     ) -> NoisedPictures:
-        """Pictures (B, members) noised at K levels each: B * K rows for the first members, then for the second."""
+        """Add noise to pictures (B, members) at K levels each: B * K rows of the first members, then of the second."""
         config = self.config
         draws = [self._draw(int(unit[0]), epoch, inner, clean.shape[1:]) for unit in units]
         levels = torch.cat([levels for levels, _ in draws] * self.members).to(clean.device)
@@ -181,7 +181,7 @@ class ForwardUpdate:
         )
 
     def _draw(self, picture: int, epoch: int, inner: int, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """K noise levels and noises of a picture: a function of the seed and its place, whatever the processes."""
+        """K noise levels and noises of a picture. They depend on the seed and its index, not on the processes."""
         config, count = self.config, self.config.noise_levels_per_picture
         seeds = [sample_seed(config.seed, _NOISE, epoch, inner, picture, k) for k in range(count)]
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -205,5 +205,5 @@ def stratified(random: np.random.Generator, count: int) -> list[float]:
 
 
 def squared_error(prediction: torch.Tensor, target: torch.Tensor, scale: torch.Tensor | float = 1.0) -> torch.Tensor:
-    """(B,): mean over latent dimensions of ((prediction - target) / scale)^2."""
+    """Mean over latent dimensions of ((prediction - target) / scale)^2, (B,)."""
     return ((prediction - target) / scale).square().flatten(1).mean(1)

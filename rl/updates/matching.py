@@ -1,4 +1,4 @@
-"""Advantage-weighted matching: a policy gradient whose log-likelihood is the denoising error of the final picture.
+"""Advantage-weighted matching: a policy gradient with the final picture's denoising error as minus log-likelihood.
 
 Xue et al., "Advantage Weighted Matching" (arXiv:2509.25050) and the ELBO ratio of arXiv:2602.04663:
 
@@ -31,13 +31,13 @@ class MatchingUpdate(ForwardUpdate):
 def matching_loss(
     new_error: torch.Tensor, old_error: torch.Tensor, advantages: torch.Tensor, clip_range: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B,) losses, and the detached (B,) ratios exp(old_error - new_error).
+    """Losses (B,), and detached ratios exp(old_error - new_error), (B,).
 
     Args:
         new_error: (B,), mean squared error of the trained model, with a gradient.
-        old_error: (B,), of the model that drew the pictures, at the same noise.
+        old_error: (B,), of the model that sampled the pictures, at the same noise.
         advantages: (B,).
-        clip_range: of PPO's clip; 0: not clipped.
+        clip_range: PPO's clip range; 0: not clipped.
 
     Example:
         >>> loss, ratio = matching_loss(new_error, old_error, torch.tensor([1.3, -0.2]), clip_range=1e-2)

@@ -1,18 +1,18 @@
-"""DiffusionNFT: pictures better than their group pull the prediction to them, worse ones push its mirror image.
+"""DiffusionNFT: move the prediction towards pictures that are better than their group and away from worse ones.
 
 Zheng et al., "DiffusionNFT: Online Diffusion Reinforcement with Forward Process" (arXiv:2509.16117):
 
     r    = clip(A, -c, c) / (2 c) + 1/2
     e(p) = mean (p - x0)^2 / detach(mean |p - x0|)
     p+   = b new + (1 - b) old,  p- = (1 + b) old - b new
-    loss = c / b (r e(p+) + (1 - r) e(p-))                    linear in the prediction: of x0 or of the velocity alike
+    loss = c / b (r e(p+) + (1 - r) e(p-))        p+ and p- are linear in p, so x0 and velocity give the same loss
 """
 
 import torch
 
 from rl.updates.forward import ForwardUpdate, NoisedPictures, squared_error
 
-_SMALLEST = 1e-5  # of mean |p - x0|: below it the prediction is exact
+_SMALLEST = 1e-5  # lower bound of mean |p - x0|; below it the prediction counts as exact
 
 
 class NFTUpdate(ForwardUpdate):
@@ -33,15 +33,15 @@ class NFTUpdate(ForwardUpdate):
 def nft_loss(
     new: torch.Tensor, old: torch.Tensor, clean: torch.Tensor, advantages: torch.Tensor, beta: float, clip: float
 ) -> torch.Tensor:
-    """(B,): the negative-aware loss of clean predictions (B,...) of the trained and the old model.
+    """Negative-aware loss (B,) from the clean predictions of the trained and the old model.
 
     Args:
-        new: with a gradient.
-        old: of the model that drew the pictures.
-        clean: the pictures' latents.
+        new: (B,...), of the trained model, with a gradient.
+        old: (B,...), of the model that sampled the pictures.
+        clean: (B,...), the pictures' latents.
         advantages: (B,).
-        beta: see the formulas above; > 0.
-        clip: advantages beyond +- this count as this.
+        beta: b in the formulas above; > 0.
+        clip: c in the formulas above; advantages are clipped to +- this.
 
     Example:
         >>> nft_loss(new, old, clean, torch.tensor([1.3, -0.2]), beta=1.0, clip=5.0).mean().backward()
@@ -53,6 +53,6 @@ def nft_loss(
 
 
 def _normalised(prediction: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    # The weight adapts to the noise level, and must not be lowered by moving away from the picture: detached.
+    # The weight adapts to the noise level. It is detached, because moving away from the picture must not lower it.
     size = (prediction.detach() - clean).abs().flatten(1).mean(1).clamp(min=_SMALLEST)
     return squared_error(prediction, clean) / size

@@ -1,7 +1,7 @@
 """HyperAlign: a hyperbolic text-image alignment reward model.
 
-Names are imported on first use (PEP 562), so `import reward` costs nothing beyond the interpreter and pulls in
-neither torch nor open_clip until a name is touched.
+Names are imported on first use (PEP 562). `import reward` therefore loads neither torch nor open_clip; they are loaded
+when a name is first used.
 """
 
 import importlib

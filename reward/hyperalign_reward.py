@@ -21,7 +21,7 @@ from reward.model.head import HyperAlign, HyperAlignOutput
 from reward.model.modulation import MAX_GAIN, MAX_SHIFT
 
 _MAX_SCORE = MAX_GAIN * (MAX_GAIN + MAX_SHIFT)
-# pairs times feature width handled at once by score_matrix
+# score_matrix handles at most this many numbers (pairs times feature width) at once
 _MATRIX_CHUNK = 2**24
 
 _CALIBRATION_PROMPTS = [
@@ -37,13 +37,14 @@ class HyperAlignReward(nn.Module):
         images: float tensor (B,3,H,W) or (3,H,W) in [0,1], uint8 tensor, PIL image, path, numpy array, or a list.
         prompts: one string for all images, or a list of as many strings as images.
 
-    Output: (B,) scores, higher is better. Gradients flow into `images` when it is a float tensor (or a list with one)
-    that requires grad; otherwise no graph is kept.
+    Output: (B,) scores; higher is better. Gradients flow into `images` if it is a float tensor that requires grad, or
+    a list that contains one. Otherwise no graph is kept.
 
     Attributes:
-        is_differentiable: with respect to pixels.
+        is_differentiable: True; the score is differentiable with respect to the pixels.
         higher_is_better: True.
-        score_range: bounds that no head can leave; a fitted head lives near [0, 1], an untrained one is a cosine.
+        score_range: bounds of the score for any weights. A fitted head scores near [0, 1]; the score of an untrained
+            head is a cosine.
 
     Example:
         >>> reward = HyperAlignReward.from_backbone("ViT-B-16", pretrained="openai")
@@ -60,7 +61,7 @@ class HyperAlignReward(nn.Module):
         if config.embed_dim != backbone.embed_dim:
             raise ValueError(
                 f"Expected a backbone with features of width {config.embed_dim} but {backbone.name!r} has "
-                f"{backbone.embed_dim}; this head was made for another backbone"
+                f"{backbone.embed_dim}; this head was trained for another backbone"
             )
         self.config = config
         self.backbone = backbone
@@ -75,17 +76,21 @@ class HyperAlignReward(nn.Module):
         dtype: torch.dtype | None = None,
         **hub_options: Any,
     ) -> "HyperAlignReward":
-        """Load a saved model, strictly: every weight must fit, nothing is pickled.
+        """Load a saved model. Every weight must fit, and pickled files are never loaded.
 
         Args:
-            path_or_hub_id: a folder made by `save_pretrained`, or a hub repository ORG/NAME.
-            device: where to put it.
-            dtype: of the backbone; the small head stays float32 (float64 with dtype=torch.float64).
+            path_or_hub_id: a folder written by `save_pretrained`, or a hub repository ORG/NAME.
+            device: device of the model; None leaves it on the CPU.
+            dtype: dtype of the backbone. The small head stays float32 (float64 with dtype=torch.float64).
             hub_options: revision, token, cache_dir, local_files_only for `huggingface_hub.snapshot_download`.
 
         Raises:
-            FileNotFoundError: no such folder, or a file of it is missing.
-            ValueError, TypeError: a damaged file, an unknown or ill-typed config key, weights that do not fit.
+            FileNotFoundError: the folder or one of its files does not exist.
+            ValueError, TypeError: a file is damaged, a config key is unknown or has the wrong type, or the weights do
+                not fit.
+
+        Example:
+            >>> reward = HyperAlignReward.from_pretrained("runs/hyperalign", device="cuda")  # doctest: +SKIP
         """
         folder, from_hub = saving.fetch(path_or_hub_id, **hub_options)
         config = saving.read_config(folder)
@@ -104,12 +109,14 @@ class HyperAlignReward(nn.Module):
         dtype: torch.dtype | None = None,
         **config_overrides: Any,
     ) -> "HyperAlignReward":
-        """An untrained head on an open_clip backbone: the score equals the backbone's cosine. Warns once.
+        """Put an untrained head on an open_clip backbone. Its score is the backbone's cosine, and a warning says so.
 
         Args:
             name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER.
-            pretrained: pretrained tag or weights file, for a plain name.
-            config_overrides: further fields of `HyperAlignConfig`.
+            pretrained: pretrained tag or weights file; only for an open_clip model name.
+            device: device of the model; None leaves it on the CPU.
+            dtype: dtype of the backbone, as in `from_pretrained`.
+            config_overrides: other fields of `HyperAlignConfig`.
         """
         name = resolve_backbone(name, Path.cwd())
         backbone = Backbone(name, pretrained)
@@ -131,7 +138,7 @@ class HyperAlignReward(nn.Module):
 
     @torch.no_grad()
     def _calibrate_roughly(self):
-        """Mean norms from a few prompts and noise pictures, until a fit sets them from data."""
+        """Set the mean norms from a few prompts and noise images. A fit replaces them with those of its data."""
         generator = torch.Generator().manual_seed(0)
         coarse = torch.rand(len(_CALIBRATION_PROMPTS), 3, 8, 8, generator=generator)
         images = torch.nn.functional.interpolate(coarse, size=self.backbone.transform.size, mode="bilinear")
@@ -140,15 +147,16 @@ class HyperAlignReward(nn.Module):
         )
 
     def forward(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
-        """Scores (B,); see the class.
+        """Scores (B,) of image-prompt pairs; see the class for the inputs.
 
         Raises:
-            TypeError, ValueError: images or prompts that cannot be used, saying what was expected and what came.
+            TypeError, ValueError: images or prompts cannot be used; the message names what was expected and what was
+                given.
         """
         return self.explain(images, prompts).score
 
     def explain(self, images: Any, prompts: str | Sequence[str]) -> HyperAlignOutput:
-        """Score, cosine, distance, angles and modulation of each pair; each (B,)."""
+        """Score, cosine, distance, angles and modulation of each pair, each (B,). Inputs and errors as in a call."""
         tensors = to_tensors(images, keep_bytes=True)
         prompts = _checked_prompts(prompts)
         if not prompts.one_for_all and len(prompts) != len(tensors):
@@ -161,7 +169,7 @@ class HyperAlignReward(nn.Module):
             return self.head(self.backbone.encode_images(tensors), text.expand(len(tensors), -1))
 
     def score_matrix(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
-        """Scores of every image with every prompt, (N_images, N_prompts); each tower runs once an input."""
+        """Scores of every image with every prompt, (N_images, N_prompts). Each input is encoded only once."""
         tensors = to_tensors(images, keep_bytes=True)
         prompts = _checked_prompts(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
@@ -173,10 +181,14 @@ class HyperAlignReward(nn.Module):
             return torch.cat([self.head.score_adapted(chunk, u_text.unsqueeze(0)).score for chunk in chunks])
 
     def save_pretrained(self, folder: str | os.PathLike, copy_backbone: bool = True):
-        """Write config.json and model.safetensors (head and adapter only) that `from_pretrained` reads.
+        """Write config.json and model.safetensors (head and adapter only), which `from_pretrained` reads.
 
-        A named backbone stays a name. A local or fine-tuned one is copied into `backbone/`, so that the folder moves
-        and still loads; with copy_backbone=False a local one is named by its path relative to `folder` instead.
+        A backbone from open_clip or the hub is saved by its name. A local or fine-tuned backbone is copied into
+        `backbone/`, so that the folder still loads after it is moved. With copy_backbone=False, the config instead
+        names a local backbone by its path relative to `folder`.
+
+        Raises:
+            ValueError: `folder` is a file, or lies inside the backbone's own folder.
         """
         if os.path.isfile(folder):
             raise ValueError(f"Expected a folder to save to but {os.fspath(folder)!r} is a file")
@@ -191,14 +203,14 @@ class HyperAlignReward(nn.Module):
         revision: str | None = None,
         commit_message: str = "Upload HyperAlign reward model",
     ) -> str:
-        """Save to a temporary folder and upload it; returns the commit's URL."""
+        """Save the model to a temporary folder and upload it to the hub. Returns the URL of the commit."""
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            # the saved config, not ours: that one may name a path of this machine
+            # not self.config, which may name a path on this machine
             card = _model_card(repo_id, saving.read_config(Path(folder)))
             Path(folder, "README.md").write_text(card, encoding="utf-8")
             commit = api.upload_folder(
@@ -207,14 +219,14 @@ class HyperAlignReward(nn.Module):
         return commit.commit_url
 
     def ddpo(self) -> Callable[[Any, Sequence[str], Sequence[Any]], tuple[Tensor, dict]]:
-        """This reward in TRL's call shape, fn(images, prompts, metadata) -> (rewards (B,), {})."""
+        """This reward as a TRL reward function: fn(images, prompts, metadata) -> (rewards (B,), {})."""
         from reward.trl_adapters import ddpo_reward
 
         return ddpo_reward(self)
 
 
 class _Prompts(list):
-    """Prompts as a list, and whether they came as one string for all images."""
+    """A list of prompts, and whether they were given as one string for all images."""
 
     one_for_all = False
 
@@ -235,7 +247,7 @@ def _checked_prompts(prompts: str | Sequence[str]) -> _Prompts:
         except UnicodeEncodeError as error:
             raise ValueError(
                 f"Expected every prompt in Unicode but prompt {i} has half a surrogate pair: {ascii(prompt[:80])}; "
-                "mend what read it"
+                "fix the code that read it"
             ) from error
     if not checked:
         raise ValueError("Expected at least one prompt but got an empty list")
@@ -255,7 +267,7 @@ def _warn_untrained():
         _warned_untrained = True
         warnings.warn(
             "This HyperAlign head is untrained: its score equals the backbone's cosine. Fit it with reward.fit_head, "
-            "or load a trained one with HyperAlignReward.from_pretrained. This is said once.",
+            "or load a trained one with HyperAlignReward.from_pretrained. This warning is shown once.",
             stacklevel=3,
         )
 

@@ -1,1 +1,1 @@
-"""The open_clip towers: loading, checks, faster attention, features of prompts and pictures."""
+"""The open_clip towers: loading, checks, faster attention, features of prompts and images."""

@@ -1,22 +1,23 @@
-"""open_clip's self-attention by scaled-dot-product attention, without the copies that nn.MultiheadAttention makes."""
+"""Faster self-attention for open_clip: scaled_dot_product_attention without nn.MultiheadAttention's copies."""
 
 from torch import Tensor, nn
 from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 class PackedAttention(nn.MultiheadAttention):
-    """nn.MultiheadAttention whose self-attention reads queries, keys and values where one product left them.
+    """nn.MultiheadAttention whose self-attention does not copy queries, keys and values.
 
-    Torch's own copies all three and, without gradients, forms the whole attention matrix: a ViT-B/16 tower takes some
-    7 % longer on a CPU. Parameters, their names and the result, up to rounding, are the same. What is not the plain
-    case (a cross-attention, weights asked for, a boolean or per-head mask, training mode) is left to torch.
+    Torch's version copies all three and, without gradients, builds the whole attention matrix. With it, a ViT-B/16
+    tower takes about 7 % longer on a CPU. The parameters and their names are the same, and the result is the same up
+    to rounding. Other cases use torch's version: cross-attention, returned weights, a boolean or per-head mask, and
+    training mode.
     """
 
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask=None, need_weights=True, attn_mask=None,
         **options,
     ):  # fmt: skip
-        """As nn.MultiheadAttention; (B, L, D) -> (B, L, D), and None for the weights."""
+        """As nn.MultiheadAttention: (B, L, D) -> output (B, L, D), and None in place of the weights."""
         plain = (
             query is key is value
             and query.ndim == 3
@@ -36,12 +37,12 @@ class PackedAttention(nn.MultiheadAttention):
         return self.out_proj(attended.transpose(1, 2).reshape(batch, length, width)), None
 
     def of_one(self, query: Tensor, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Self-attention's output at one token of each row, of eval mode.
+        """Output of self-attention at one token of each row, in eval mode.
 
         Args:
-            query: (B, D), that token.
-            tokens: (B, L, D), all of them.
-            mask: (B, L), what is added to its logits.
+            query: (B, D), the token.
+            tokens: (B, L, D), all tokens of the row.
+            mask: (B, L), added to the token's logits.
 
         Returns:
             (B, D).
@@ -58,7 +59,7 @@ class PackedAttention(nn.MultiheadAttention):
 
 
 def pack_attention(model: nn.Module) -> None:
-    """Turn the attention layers of open_clip's towers, in place, into `PackedAttention`."""
+    """Replace the attention layers of open_clip's towers by `PackedAttention`, in place."""
     for module in model.modules():
         if (
             type(module) is nn.MultiheadAttention

@@ -1,6 +1,6 @@
-"""What a backbone's folder may not do to who loads it: run code, be unpickled, or fill the memory.
+"""Safety checks of a backbone folder: it must not run code, load pickles, or fill the memory.
 
-Folders come from strangers. Checked here is what open_clip would do with one without asking.
+A folder may come from an untrusted source, and open_clip itself does not check it.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ import torch
 
 from reward.files.plain_json import read_object
 
-# weights that open_clip takes before any pickle in the same folder
+# file names that open_clip prefers to any pickle in the same folder
 _FIRST_CHOICE = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _PICKLES = ("*.bin", "*.pth")
-# resized positions and buffers that are not saved
+# numbers that a model may have beyond its weights file: resized positions and buffers that are not saved
 _SLACK = 2**22
 
 
 def refuse_code(model_config: dict[str, Any], folder: Path | None, source: str) -> None:
-    """Raise ValueError where a configuration asks for Python code of its own to be run.
+    """Raise ValueError if a configuration asks to run Python code that comes with the model.
 
     Args:
         model_config: open_clip's `model_cfg`.
-        folder: of a local model; its Hugging Face tower and tokenizer are looked at too.
-        source: of the configuration, for the message.
+        folder: folder of a local model; its Hugging Face tower and tokenizer are checked too.
+        source: where the configuration comes from, for the message.
     """
     text = model_config.get("text_cfg")
     options = text.get("tokenizer_kwargs") if isinstance(text, dict) else None
@@ -39,16 +39,16 @@ def refuse_code(model_config: dict[str, Any], folder: Path | None, source: str) 
         asking += [str(file) for file in sorted(files) if file.is_file() and "auto_map" in read_object(file)]
     if asking:
         raise ValueError(
-            f"Expected a backbone that needs no code of its own but {asking[0]} asks for some to be run "
-            "(trust_remote_code, auto_map); it is not run here"
+            f"Expected a backbone without its own Python code but {asking[0]} asks to run some (trust_remote_code, "
+            "auto_map); such code is never run"
         )
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Raise ValueError unless open_clip takes safetensors from the folder."""
+    """Raise ValueError unless open_clip would load safetensors from the folder."""
     if not list(folder.glob("*.safetensors")):
         raise ValueError(
-            f"Expected weights as safetensors in {folder} but there are none; pickled weights are not loaded: convert "
+            f"Expected weights as safetensors in {folder} but there are none; pickled weights are not loaded, convert "
             "them with safetensors.torch.save_file"
         )
     if any((folder / name).is_file() for name in _FIRST_CHOICE):
@@ -56,15 +56,22 @@ def refuse_pickles(folder: Path) -> None:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise ValueError(
-            f"Expected weights as safetensors alone in {folder} but open_clip would choose {pickles[0]}, a pickle; "
-            f"remove it, or name the safetensors {_FIRST_CHOICE[0]}"
+            f"Expected only safetensors weights in {folder} but open_clip would choose {pickles[0]}, a pickle; "
+            f"remove it, or rename the safetensors file to {_FIRST_CHOICE[0]}"
         )
 
 
 def refuse_giants(name: str, folder: Path, model_config: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """Raise ValueError where a configuration describes a model far larger than the weights beside it.
+    """Raise ValueError if a configuration describes a model much larger than the weights in its folder.
 
-    A few letters of JSON would otherwise fill the memory before the weights are seen not to fit.
+    Without this check, a few characters of JSON could fill the memory before open_clip finds that the weights do not
+    fit.
+
+    Args:
+        name: `local-dir:` name of the model.
+        folder: its folder.
+        model_config: open_clip's `model_cfg`.
+        overrides: keyword arguments for `open_clip.create_model`.
     """
     import open_clip
     from safetensors import safe_open
@@ -92,7 +99,7 @@ def refuse_giants(name: str, folder: Path, model_config: dict[str, Any], overrid
 
 
 def _numbers(value: Any, key: str) -> list[int]:
-    """Every whole number under a key, at any depth."""
+    """Every integer under a key, at any depth."""
     if not isinstance(value, dict):
         return []
     found = []
@@ -104,7 +111,7 @@ def _numbers(value: Any, key: str) -> list[int]:
 
 @contextlib.contextmanager
 def _without(beginning: str) -> Iterator[None]:
-    """Leave out what open_clip would say of a model that is made for its size alone."""
+    """Suppress log messages that start with `beginning`; the model is only built to count its parameters."""
 
     def keep(record: logging.LogRecord) -> bool:
         return not record.getMessage().startswith(beginning)

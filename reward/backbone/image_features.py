@@ -1,4 +1,4 @@
-"""Model input -> image features, without computing what a pooled class token makes of no use."""
+"""Model input -> image features, without computing tokens that are not pooled."""
 
 from torch import Tensor, nn
 
@@ -6,14 +6,14 @@ from reward.backbone.last_block import can_end_early, must_be_whole, run_to_one_
 
 
 def encode_image(model: nn.Module, pixels: Tensor) -> Tensor:
-    """Model input (B, 3, H, W) -> features (B, D) as `model.encode_image` gives them, up to rounding.
+    """Model input (B, 3, H, W) -> features (B, D), equal to `model.encode_image` up to rounding.
 
-    A vision transformer that pools its class token runs its last block at that token alone. Other towers, and one that
-    somebody hooked, wrapped, compiled or changed, run as they are.
+    If a vision transformer pools its class token, its last block is computed for that token only. Other towers run
+    unchanged, and so does a tower that was hooked, wrapped, compiled or changed.
 
     Args:
         model: an open_clip model whose attention is packed (`reward.backbone.attention.pack_attention`).
-        pixels: normalised, of the tower's dtype.
+        pixels: normalised images, in the tower's dtype.
     """
     visual = getattr(model, "visual", None)
     if not pools_the_class_token(model) or must_be_whole(visual.transformer, visual):
@@ -23,7 +23,7 @@ def encode_image(model: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def pools_the_class_token(model: nn.Module) -> bool:
-    """Whether the image tower is open_clip's plain vision transformer that reads its class token and nothing else."""
+    """Whether the image tower is open_clip's plain vision transformer and pools only its class token."""
     from open_clip.transformer import VisionTransformer
 
     visual = getattr(model, "visual", None)

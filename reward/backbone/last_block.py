@@ -1,4 +1,4 @@
-"""The last block of an open_clip tower at the one token that is pooled: what the others would become, nobody reads."""
+"""The last block of an open_clip tower, computed only at the pooled token. Its other outputs are never used."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from reward.backbone.attention import PackedAttention
 
 
 def can_end_early(transformer: nn.Module) -> bool:
-    """Whether a tower is of open_clip's plain blocks, of which the last can be computed at one token."""
+    """Whether a tower consists of open_clip's plain blocks, so that the last one can be computed at one token."""
     from open_clip.transformer import ResidualAttentionBlock, Transformer
 
     return (
@@ -20,13 +20,13 @@ def can_end_early(transformer: nn.Module) -> bool:
 
 
 def must_be_whole(transformer: nn.Module, *around: nn.Module) -> bool:
-    """Whether a tower has to run as it is: watched by a hook, wrapped, offloaded, compiled, changed or checkpointed.
+    """Whether a tower must run unchanged because it is hooked, wrapped, offloaded, compiled, changed or checkpointed.
 
-    To be asked at every call: all of that can come after the model was loaded.
+    Ask at every call, because all of this can happen after the model was loaded.
 
     Args:
         transformer: the tower's blocks.
-        around: the modules that `run_to_one_token`'s caller passes over or calls in the tower's stead.
+        around: other modules whose forward the caller of `run_to_one_token` skips or replaces.
     """
     if not can_end_early(transformer) or transformer.grad_checkpointing:
         return True
@@ -44,12 +44,12 @@ def _is_touched(module: nn.Module) -> bool:
 def run_to_one_token(transformer: nn.Module, x: Tensor, at: Tensor | int, attn_mask: Tensor | None = None) -> Tensor:
     """`transformer(x, attn_mask)` at one token of each row, up to rounding.
 
-    Of the last block only keys and values are needed of every token: ten twelfths of its products are saved, 7 % of a
-    tower of twelve blocks.
+    The last block needs only the keys and values of the other tokens. This saves ten twelfths of its products, which
+    is 7 % of a tower of twelve blocks.
 
     Args:
         x: (B, L, D).
-        at: the token of each row (B,), or one number for all.
+        at: index of the token in each row, (B,), or one index for all rows.
         attn_mask: (L, L), added to the logits.
 
     Returns:

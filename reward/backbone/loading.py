@@ -1,4 +1,4 @@
-"""Names of backbones -> open_clip models with their weights, activation, transform and tokenizer."""
+"""Load open_clip models by name, with the right weights, activation, transform and tokenizer."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,7 @@ HUB_PREFIX = "hf-hub:"
 
 
 class LoadedModel(NamedTuple):
-    """An open_clip model and what belongs to it."""
+    """An open_clip model with its configuration, preprocessing and tokenizer."""
 
     model: nn.Module
     model_config: dict[str, Any]
@@ -24,27 +24,31 @@ class LoadedModel(NamedTuple):
 
 
 def resolve_backbone(name: str, folder: Path) -> str:
-    """`local-dir:RELATIVE` -> the same name with a path relative to `folder` made absolute; other names unchanged."""
+    """Make the path in a `local-dir:` name absolute, relative to `folder`. Other names are returned unchanged."""
     if not name.startswith(LOCAL_PREFIX):
         return name
     return LOCAL_PREFIX + str((folder / name[len(LOCAL_PREFIX) :]).resolve())
 
 
 def local_folder(name: str) -> Path | None:
-    """The folder of a `local-dir:` name, None for others."""
+    """The folder in a `local-dir:` name; None for other names."""
     return Path(name[len(LOCAL_PREFIX) :]) if name.startswith(LOCAL_PREFIX) else None
 
 
 def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
-    """Load an open_clip model with its weights; never a randomly initialised one.
+    """Load an open_clip model with its weights. A randomly initialised model is never returned.
 
     Args:
-        name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER (open_clip's own layout, safetensors only; a
-            text tower or tokenizer inside the folder is found there).
-        pretrained: pretrained tag or weights file, for a plain name.
+        name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER. A folder must have open_clip's own layout and
+            safetensors weights; its text tower and tokenizer may be inside it.
+        pretrained: pretrained tag or weights file; only for an open_clip model name.
 
     Raises:
-        ValueError: an unknown name or tag, missing weights, or an activation that the weights were not trained with.
+        ValueError: the name or tag is unknown, weights are missing, or the weights were trained with another
+            activation.
+
+    Example:
+        >>> model = load_open_clip("ViT-B-16", "openai").model  # doctest: +SKIP
     """
     import open_clip
 
@@ -85,17 +89,17 @@ def _load_local(name: str, folder: Path) -> LoadedModel:
         refuse_giants(name, folder, config, overrides)
         model = open_clip.create_model(name, require_pretrained=True, pretrained_text=False, **overrides)
         return _loaded(model, config, _local_tokenizer(name, folder))
-    # what open_clip, transformers, torch and safetensors raise for a wrong configuration has no end
+    # a wrong configuration can raise almost anything in open_clip, transformers, torch or safetensors
     except Exception as error:
         said = shortened(error, 1000)
         raise ValueError(f"Expected an open_clip model in {folder} but could not load it: {said}") from error
 
 
 def needs_quick_gelu(name: str, pretrained: str) -> bool:
-    """Whether QuickGELU must be forced on for these weights (OpenAI's were trained with it).
+    """Whether QuickGELU must be forced on for these weights. OpenAI's weights, for example, were trained with it.
 
     Raises:
-        ValueError: an unknown tag, or an architecture with QuickGELU for weights without it.
+        ValueError: the tag is unknown, or the architecture has QuickGELU and the weights were trained without it.
     """
     import open_clip
 
@@ -112,7 +116,7 @@ def needs_quick_gelu(name: str, pretrained: str) -> bool:
     weights = tag.get("quick_gelu", False)
     if architecture and not weights:
         raise ValueError(
-            f"Backbone {name!r} computes with QuickGELU but the weights {pretrained!r} were trained without it; use "
+            f"Backbone {name!r} uses QuickGELU but the weights {pretrained!r} were trained without it; use "
             f"{name.removesuffix('-quickgelu')!r}"
         )
     return weights and not architecture
@@ -131,12 +135,14 @@ def _read_local_config(folder: Path) -> dict[str, Any]:
         raise ValueError(f"Expected the key 'model_cfg' in {path} but it has {sorted(config)}")
     model = config["model_cfg"]
     if not isinstance(model, dict) or not isinstance(model.get("text_cfg"), dict):
-        raise ValueError(f"Expected model_cfg in {path} to be a mapping with a mapping text_cfg; fetch it again")
+        raise ValueError(
+            f"Expected model_cfg in {path} to be a mapping that contains a mapping text_cfg; download it again"
+        )
     return model
 
 
 def _local_text_config(folder: Path) -> dict[str, Any] | None:
-    """The text tower's config with the path of a Hugging Face tower inside the folder made absolute."""
+    """The text tower's config with an absolute path to a Hugging Face tower inside the folder; None without one."""
     text = dict(_read_local_config(folder)["text_cfg"])
     tower = text.get("hf_model_name")
     if not tower or not (folder / tower).is_dir():
@@ -149,7 +155,7 @@ def _local_tokenizer(name: str, folder: Path) -> Any:
 
     text = _read_local_config(folder)["text_cfg"]
     inside = text.get("hf_tokenizer_name")
-    # open_clip looks for tokenizer files only at the top of the folder
+    # open_clip looks for tokenizer files only at the top level of the folder
     if inside and inside not in (".", "./") and (folder / inside).is_dir():
         return open_clip.tokenizer.HFTokenizer(
             str(folder / inside),

@@ -1,4 +1,4 @@
-"""Token ids -> text features, without computing what a pooled end-of-text token makes of no use."""
+"""Token ids -> text features, without computing tokens that do not affect the pooled end-of-text token."""
 
 import enum
 
@@ -7,31 +7,32 @@ from torch import Tensor, nn
 
 from reward.backbone.last_block import can_end_early, must_be_whole, run_to_one_token
 
-# Prompts of a like length go together, so that what is computed for one does not depend on the others.
+# Lengths are rounded up to a multiple of this. Prompts of one rounded length run together, so that the features of a
+# prompt do not depend on the others.
 _BUCKET = 4
-# A tower this short has less to gain than a second pass costs.
+# With a context this short, cutting saves less than a second pass costs.
 _SHORT_CONTEXT = 32
 
 
 class TextTower(enum.Enum):
-    """What is never read of a model's text tower."""
+    """Which part of a model's text tower does not affect its output and can be skipped."""
 
-    WHOLE = "nothing that is known"
-    ONE_TOKEN = "what the last block makes of other tokens than the pooled one"
-    CAUSAL = "that, and everything after the pooled token"
+    WHOLE = "nothing"
+    ONE_TOKEN = "the last block at all tokens but the pooled one"
+    CAUSAL = "the last block at all tokens but the pooled one, and everything after the pooled token"
 
 
 def encode_text(model: nn.Module, tokens: Tensor, kind: TextTower | None = None) -> Tensor:
-    """Token ids (B, context) -> features (B, D) as `model.encode_text` gives them, up to rounding.
+    """Token ids (B, context) -> features (B, D), equal to `model.encode_text` up to rounding.
 
-    In a causal tower that pools at the end-of-text token nothing after that token is ever read: prompts of some ten
-    tokens need a seventh of the arithmetic that CLIP's context of 77 asks for. The last block is run at that token
-    alone. Other towers, and one that somebody hooked, wrapped, compiled or changed, run as they are.
+    In a causal tower that pools at the end-of-text token, the tokens after it do not affect the features. A prompt of
+    about ten tokens then needs a seventh of the arithmetic of CLIP's context of 77. The last block is computed for the
+    pooled token only. Other towers run unchanged, and so does a tower that was hooked, wrapped, compiled or changed.
 
     Args:
         model: an open_clip model whose attention is packed (`reward.backbone.attention.pack_attention`).
-        tokens: on any device; best on the CPU, where their lengths are read.
-        kind: what `text_tower` says of the model, for callers that asked once.
+        tokens: on any device. The CPU is fastest, because the lengths are read there.
+        kind: result of `text_tower(model)`, for callers that keep it; None asks again.
     """
     device = next(model.parameters()).device
     kind = text_tower(model) if kind is None else kind
@@ -52,8 +53,11 @@ def encode_text(model: nn.Module, tokens: Tensor, kind: TextTower | None = None)
 
 
 def text_tower(model: nn.Module) -> TextTower:
-    """Which towers these are: of open_clip's plain blocks, pooled at the end-of-text token; causal and long."""
-    # open_clip's CLIP class, whose text tower are attributes of the model itself; others have it in model.text
+    """Find which part of a model's text tower can be skipped.
+
+    Something can be skipped if the tower consists of open_clip's plain blocks and pools at the end-of-text token.
+    """
+    # in open_clip's CLIP class the text tower's modules are attributes of the model; other classes have model.text
     if not (
         hasattr(model, "token_embedding")
         and getattr(model, "text_pool_type", None) in ("argmax", "eos")
@@ -64,21 +68,21 @@ def text_tower(model: nn.Module) -> TextTower:
     if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2 and mask.is_floating_point()):
         return TextTower.WHOLE
     long = mask is not None and mask.shape[0] > _SHORT_CONTEXT
-    # a causal mask and nothing else
+    # exactly a causal mask
     if long and bool((mask.triu(1) == mask.new_full(mask.shape, -torch.inf).triu(1)).all()):
         return TextTower.CAUSAL
     return TextTower.ONE_TOKEN
 
 
 def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Where each row is pooled (B,)."""
+    """Index of the pooled token in each row, (B,)."""
     if model.text_pool_type == "argmax":
         return tokens.argmax(dim=-1)
     return (tokens == model.text_eos_id).int().argmax(dim=-1)
 
 
 def _run(model: nn.Module, tokens: Tensor, ends: Tensor) -> Tensor:
-    """What open_clip's CLIP.encode_text does, for a shorter context and one token of each row."""
+    """open_clip's CLIP.encode_text for a shorter context and one token of each row."""
     length = tokens.shape[1]
     dtype = model.transformer.get_cast_dtype()
     x = model.token_embedding(tokens).to(dtype) + model.positional_embedding[:length].to(dtype)

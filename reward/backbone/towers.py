@@ -1,4 +1,4 @@
-"""The open_clip backbone: towers, gated adapter, prompts to features with a cache."""
+"""The open_clip backbone: image and text towers with a cache of prompt features, and the gated adapter."""
 
 import math
 import threading
@@ -16,15 +16,16 @@ from reward.backbone.tokenization import Tokenizer
 from reward.images.preprocess import ImageTransform
 
 CACHE_SIZE = 4096
-# Eight pictures of 224 x 224: activations of more go back to the system after every layer of a tower on a CPU, and
-# fresh pages for them cost a ViT-B/16 some 9 % at 32 pictures.
+# Eight images of 224 x 224. Activations of more images are returned to the system after every layer on a CPU, and
+# allocating them again costs a ViT-B/16 about 9 % at 32 images.
 _CPU_PIXELS = 8 * 224 * 224
 
 
 class GatedAdapter(nn.Module):
-    """u = f + tanh(g) (n / sqrt(D)) W2 gelu(W1 f sqrt(D) / n); the gate g starts at 0, where u = f exactly.
+    """Gated residual adapter: u = f + tanh(g) (n / sqrt(D)) W2 gelu(W1 f sqrt(D) / n).
 
-    n is the mean feature norm: inside, features have unit variance whatever the backbone's scale.
+    The gate g starts at 0, so u = f exactly before training. n is the mean feature norm. Dividing by it gives the MLP
+    inputs of unit variance for any scale of the backbone.
 
     Args:
         dim: D, width of the features.
@@ -38,7 +39,7 @@ class GatedAdapter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, features: Tensor, mean_norm: Tensor) -> Tensor:
-        """Features (..., D), mean norm () -> adapted features (..., D), not normalised."""
+        """Features (..., D) and mean norm () -> adapted features (..., D), not normalised."""
         unit = mean_norm / math.sqrt(features.shape[-1])
         return features + self.gate.tanh() * unit * self.up(nn.functional.gelu(self.down(features / unit)))
 
@@ -46,15 +47,20 @@ class GatedAdapter(nn.Module):
 class Backbone(nn.Module):
     """A frozen open_clip model: images and prompts -> un-normalised features.
 
-    Always in eval mode, and without gradients to its weights unless `unfreeze()` was called; gradients to pixels
-    always flow. Features of prompts are kept in an LRU cache while the text tower is frozen.
+    The model is always in eval mode. Its weights get no gradients unless `unfreeze()` is called; pixels always can.
+    Features of prompts are kept in an LRU cache while the text tower is frozen.
 
     Args:
         name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER.
-        pretrained: pretrained tag or weights file, for a plain name.
+        pretrained: pretrained tag or weights file; only for an open_clip model name.
 
     Raises:
-        ValueError: an unknown name or tag, no weights, a mismatching activation.
+        ValueError: the name or tag is unknown, weights are missing, or they were trained with another activation.
+
+    Example:
+        >>> backbone = Backbone("ViT-B-16", pretrained="openai")  # doctest: +SKIP
+        >>> backbone.encode_prompts(["a red ring"]).shape  # doctest: +SKIP
+        torch.Size([1, 512])
     """
 
     def __init__(self, name: str, pretrained: str | None = None):
@@ -74,24 +80,24 @@ class Backbone(nn.Module):
         # flow_grpo and ddpo-pytorch call rewards from a thread pool
         self._lock = threading.Lock()
         self.freeze()
-        # open_clip hands models over in training mode
+        # open_clip may return a model in training mode
         self.eval()
 
     def freeze(self):
-        """Stop gradients to the weights."""
+        """Stop gradients to the weights; returns self."""
         self.requires_grad_(False)
         self.clear_cache()
         return self
 
     def unfreeze(self):
-        """Let the weights train; from now on the weights are saved with the model."""
+        """Let the weights train; returns self. From then on the weights are saved with the model."""
         self.requires_grad_(True)
         self.fine_tuned = True
         self.clear_cache()
         return self
 
     def clear_cache(self):
-        """Forget all prompt features (done on every change of device, dtype or weights made through this class)."""
+        """Forget all prompt features. Changes of device, dtype or weights through this class do so themselves."""
         with self._lock:
             self._cache.clear()
 
@@ -125,7 +131,7 @@ class Backbone(nn.Module):
         return next(self.parameters()).dtype
 
     def encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> features (B, D), differentiable."""
+        """Images (B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> features (B, D), differentiable."""
         device = self.device
         to_device = [i.to(device) for i in images] if isinstance(images, list) else images.to(device)
         height, width = self.transform.size
@@ -139,10 +145,10 @@ class Backbone(nn.Module):
         return encode_image(self.model, self.transform(images).to(self.dtype))
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:
-        """Prompts -> features (B, D); from the cache where the text tower takes no gradient."""
+        """Prompts -> features (B, D). The cache is used unless the text tower needs gradients."""
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.text_parameters()):
             return self._encode_text(prompts)
-        # held while encoding too: Hugging Face's fast tokenizers raise "Already borrowed" from two threads
+        # also held while encoding, because Hugging Face's fast tokenizers raise "Already borrowed" in two threads
         with self._lock:
             found = {p: self._cache[p] for p in prompts if p in self._cache}
             missing = [p for p in dict.fromkeys(prompts) if p not in found]
@@ -154,7 +160,7 @@ class Backbone(nn.Module):
                 self._cache.move_to_end(prompt)
             while len(self._cache) > CACHE_SIZE:
                 self._cache.popitem(last=False)
-        # the copy that stack makes can take part in a backward, even of features cached in inference mode
+        # stack copies, so the result can take part in a backward pass even if it was cached in inference mode
         return torch.stack([found[p] for p in prompts])
 
     def text_parameters(self):
@@ -166,7 +172,7 @@ class Backbone(nn.Module):
         if cut:
             warnings.warn(
                 f"{len(cut)} of {len(prompts)} prompts are longer than the backbone's context of "
-                f"{tokens.shape[1]} tokens and were cut, for example {cut[0][:80]!r}; this is said once",
+                f"{tokens.shape[1]} tokens and were cut, for example {cut[0][:80]!r}; this warning is shown once",
                 stacklevel=2,
             )
         # cached features must not depend on whether the first caller ran under autocast

@@ -1,4 +1,4 @@
-"""What a HyperAlign model is: one frozen, validated dataclass that goes to JSON and back without loss."""
+"""The configuration of a HyperAlign model: a frozen, validated dataclass that is saved as JSON without loss."""
 
 import dataclasses
 import difflib
@@ -24,11 +24,11 @@ def _help(text: str, default: Any) -> Any:
 
 @dataclass(frozen=True)
 class HyperAlignConfig:
-    """Configuration of a HyperAlign model; every ablation is a config.
+    """Configuration of a HyperAlign model. Every ablation of the model is a value of some field.
 
     Raises:
-        TypeError: a value of the wrong type.
-        ValueError: a value out of range; `from_dict` also for an unknown or missing key.
+        TypeError: a value has the wrong type.
+        ValueError: a value is out of range. `from_dict` also raises it for an unknown or missing key.
 
     Example:
         >>> HyperAlignConfig(embed_dim=512, modulation="none").to_dict()["modulation"]
@@ -39,25 +39,25 @@ class HyperAlignConfig:
     backbone: str = _help("open_clip name, hf-hub:ORG/REPO or local-dir:FOLDER (relative to this file)", "ViT-B-16")
     pretrained: str | None = _help("open_clip pretrained tag or weights file; only with a plain name", None)
 
-    adapter: bool = _help("gated residual adapter on the features; off = the backbone's own features", True)
+    adapter: bool = _help("gated residual adapter on the features; false: the backbone's features as they are", True)
     adapter_hidden: int = _help("hidden width of the adapter", 256)
-    modulation: Modulation = _help("what M sees: nothing, the cosine, it and both radii, the geometry", "geometry")
+    modulation: Modulation = _help("input of M: nothing, the cosine, the cosine and both radii, or Z", "geometry")
     modulation_hidden: int = _help("hidden width of M", 32)
 
-    curvature: float = _help("c > 0, the space has curvature -c; redundant with the learned scales", 1.0)
-    min_radius: float = _help("k, opening of the entailment cones", 0.1)
-    max_scale: float = _help("a_max, radius of a feature of mean norm at a fully open scale", 2.0)
+    curvature: float = _help("c > 0; the space has curvature -c; redundant with the learned scales", 1.0)
+    min_radius: float = _help("k; a larger k opens the entailment cones wider", 0.1)
+    max_scale: float = _help("a_max, the largest radius that the scale can give a feature of mean norm", 2.0)
     text_radius: float = _help("rho of a text of mean norm before training", 0.3)
     image_radius: float = _help("rho of an image of mean norm before training", 1.0)
     radius_low: float = _help("smooth lower bound of rho", 0.15)
     radius_high: float = _help("smooth upper bound of rho", 2.5)
-    radius: Radius = _help("what rho follows: the feature's norm, or also a learned direction of the feature", "norm")
-    radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0: as it is", 0.3)
+    radius: Radius = _help("what sets rho: the feature's norm, or also a learned direction of the feature", "norm")
+    radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0 leaves it as it is", 0.3)
 
     lambda_rank: float = _help("weight of the ranking loss", 0.1)
     lambda_ent: float = _help("weight of the entailment loss", 0.05)
     entailment: Entailment | None = _help("form of the entailment loss; null switches it off", "two_sided")
-    contraction: float = _help("largest contraction of a cone by the human score", 0.8)
+    contraction: float = _help("how much the best human score (1) narrows a cone, as a share", 0.8)
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -88,7 +88,7 @@ class HyperAlignConfig:
             raise ValueError(f"Expected {name} to be {expected} but got {quoted(getattr(self, name))}")
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, plus the format's version."""
+        """All fields and `format_version`."""
         return {"format_version": FORMAT_VERSION, **dataclasses.asdict(self)}
 
     def to_json(self) -> str:
@@ -97,8 +97,14 @@ class HyperAlignConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "HyperAlignConfig":
-        """Strict inverse of `to_dict`: unknown keys and other format versions are refused; absent keys are defaults,
-        except `embed_dim` and `backbone`, without which the weights mean nothing."""
+        """Strict inverse of `to_dict`.
+
+        Missing keys take their defaults, except `embed_dim` and `backbone`: weights cannot be read without them.
+
+        Raises:
+            TypeError: `values` is not a dict.
+            ValueError: an unknown key, another format version, or `embed_dim` or `backbone` is missing.
+        """
         if not isinstance(values, dict):
             raise TypeError(f"Expected a JSON object with HyperAlignConfig's fields but got {type(values).__name__}")
         values = dict(values)
@@ -120,7 +126,7 @@ class HyperAlignConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "HyperAlignConfig":
-        """Strict inverse of `to_json`."""
+        """Strict inverse of `to_json`; raises ValueError if the text is not JSON, else as `from_dict`."""
         try:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -132,7 +138,14 @@ _HINTS = typing.get_type_hints(HyperAlignConfig)
 
 
 def check_type(name: str, value: Any, hint: Any) -> Any:
-    """`value` if it has exactly the annotated type; an int is taken where a float is meant, a bool never."""
+    """Return `value` if it has exactly the type `hint`.
+
+    Where `hint` is float, an int is converted and a bool is refused.
+
+    Raises:
+        TypeError: another type.
+        ValueError: a string that is none of the literals, or a float that is not finite.
+    """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) or _is_union(hint) else (hint,)
     for option in options:
         if typing.get_origin(option) is Literal:

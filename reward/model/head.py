@@ -1,4 +1,4 @@
-"""HyperAlign: backbone features of a pair -> hyperbolic geometry -> alignment score."""
+"""The HyperAlign head: backbone features of a pair -> hyperbolic geometry -> alignment score."""
 
 import math
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from reward.model import lorentz
 from reward.model.config import HyperAlignConfig
 from reward.model.modulation import Modulation
 
-# width of the soft knees of the radius bound, in units of rho
+# width of the soft corners of the radius bound, in units of rho
 _KNEE = 0.1
-# beyond that a backbone's norms are constant for all purposes, and only rounding would be blown up
+# a backbone that needs a larger power has constant norms, and the power would only amplify rounding errors
 _MAX_POWER = 20.0
 _MAX_LOG_RADIUS = 2.0
 _INPUTS = {"none": 0, "cosine": 1, "radii": 3, "geometry": 3}
 
 
 class HyperAlignOutput(NamedTuple):
-    """Everything the model says about each pair; each (B,). Angles in radians."""
+    """Output of the head for B pairs. Every field is (B,); angles are in radians."""
 
     score: Tensor
     similarity: Tensor
@@ -35,7 +35,7 @@ class HyperAlignOutput(NamedTuple):
 
 
 class _Geometry(NamedTuple):
-    """What `HyperAlign` computes of each pair before it modulates: sqrt(c) d, phi, delta and both radii."""
+    """Geometry of each pair before modulation: cosine, sqrt(c) d, phi, delta and both radii."""
 
     similarity: Tensor
     distance: Tensor
@@ -46,9 +46,10 @@ class _Geometry(NamedTuple):
 
 
 def smooth_bound(radius: Tensor, low: float, high: float) -> Tensor:
-    """Monotone map of [0, inf) into about (low, high), close to the identity well inside.
+    """Clamp a radius smoothly: a monotone map of [0, inf) to about (low, high), close to the identity in between.
 
-    A soft minimum with `high`, then a soft maximum with `low`, knees 0.1 wide: a clamp whose gradient fades out.
+    It is a soft minimum with `high`, then a soft maximum with `low`. The corners are 0.1 wide. Unlike the gradient of
+    a hard clamp, its gradient falls to 0 gradually.
     """
     capped = high - _KNEE * softplus((high - radius) / _KNEE)
     return low + _KNEE * softplus((capped - low) / _KNEE)
@@ -61,10 +62,10 @@ def _inverse_smooth_bound(rho: float, low: float, high: float) -> float:
 
 
 class LogRadius(nn.Module):
-    """log of a factor on the radius, linear in the feature: 2 tanh(sqrt(D) w.u / (2 n)), in (-2, 2); w starts at 0.
+    """log of a learned factor on the radius: 2 tanh(sqrt(D) w.u / (2 n)), in (-2, 2); w starts at 0.
 
-    Lets the radius say what the norm of a frozen feature does not: how well made a picture is, how much a prompt asks.
-    Ours, like its bound, which keeps the exponential finite.
+    With it the radius can depend on more than the norm of a frozen feature, for example on the quality of an image or
+    the detail of a prompt. The paper has no such factor. The bound keeps the exponential finite.
 
     Args:
         dim: D, width of the features.
@@ -72,11 +73,11 @@ class LogRadius(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        # (1, D), a matrix, so that it decays
+        # (1, D), because only matrices get weight decay
         self.weight = nn.Parameter(torch.zeros(1, dim))
 
     def forward(self, u: Tensor, mean_norm: Tensor) -> Tensor:
-        """Adapted features (..., D), mean norm () -> (..., 1)."""
+        """Adapted features (..., D) and mean norm () -> log factor (..., 1)."""
         scale = mean_norm / math.sqrt(u.shape[-1])
         product = nn.functional.linear(u / scale, self.weight.to(u.dtype))
         return _MAX_LOG_RADIUS * torch.tanh(product / _MAX_LOG_RADIUS)
@@ -85,17 +86,22 @@ class LogRadius(nn.Module):
 class HyperAlign(nn.Module):
     """The HyperAlign head on un-normalised backbone features.
 
-    u = adapter(f);  s_base = cos(u_I, u_T);  v = smooth_bound(sigmoid(a0) a_max (|u| / n)^p) u/|u| with a0, the mean
-    norm n and the power p per modality;  Z = standardised (sqrt(c) d, phi/pi, delta/(pi/2));
-    alpha, beta, gamma = M(Z);  score = gamma (alpha s_base + beta).
+        u = adapter(f)
+        s_base = cos(u_I, u_T)
+        v = smooth_bound(sigmoid(a0) a_max (|u| / n)^p) u/|u|       with a0, mean norm n and power p per modality
+        Z = standardised (sqrt(c) d, phi/pi, delta/(pi/2))
+        alpha, beta, gamma = M(Z)
+        score = gamma (alpha s_base + beta)
 
-    The power is ours: towers that end in a layer norm give norms of a few per cent's spread, and with nearly constant
-    radii distance and angles say no more than the cosine. p gives log |u| the spread `config.radius_spread`. With
-    `config.radius` "learned" the radius is further multiplied by exp of a `LogRadius` of u, one per modality.
+    The score follows HyperAlign's published summary. The bounds, the start values and the power p are ours. Towers
+    that end in a layer norm give features whose norms differ by a few per cent only. Then the radii are nearly
+    constant, and distance and angles add nothing to the cosine. The power p gives log |u| the standard deviation
+    `config.radius_spread`. If `config.radius` is "learned", the radius is also multiplied by the exponential of a
+    `LogRadius` of u, one per modality.
 
-    Only gamma*alpha and gamma*beta are identifiable. Mean norms and the standardisation of Z are buffers, set by
-    `calibrate`, never statistics of a batch: a pair's score does not depend on its neighbours. Untrained, the score is
-    the backbone's cosine. The score follows HyperAlign's published summary; bounds, knees and start values are ours.
+    Only gamma*alpha and gamma*beta are identifiable. `calibrate` sets the mean norms and the standardisation of Z as
+    buffers. They are not batch statistics, so the score of a pair does not depend on the rest of its batch. The score
+    of an untrained head is the backbone's cosine.
 
     Args:
         config: `HyperAlignConfig`.
@@ -127,14 +133,18 @@ class HyperAlign(nn.Module):
         self.register_buffer("z_std", torch.ones(inputs))
 
     def _start_scale(self, rho: float) -> Tensor:
-        """The a0 at which a feature of mean norm has radius rho."""
+        """The a0 that gives a feature of mean norm the radius rho."""
         config = self.config
         share = _inverse_smooth_bound(rho, config.radius_low, config.radius_high) / config.max_scale
         return torch.tensor(math.log(share / (1 - share)))
 
     @torch.no_grad()
     def calibrate(self, image_features: Tensor, text_features: Tensor):
-        """Set the mean norms and the standardisation of Z from backbone features of pairs, each (N, D)."""
+        """Set the mean norms, the powers and the standardisation of Z from backbone features of pairs, each (N, D).
+
+        Raises:
+            ValueError: no pairs, shapes that do not fit, or features that are all zero or not finite.
+        """
         self.check_features(image_features, text_features)
         if len(image_features) == 0:
             raise ValueError("Expected at least one pair of features to calibrate on but got none")
@@ -150,7 +160,7 @@ class HyperAlign(nn.Module):
         if self.z_mean.numel():
             z = self._raw_z(self._geometry(*self.adapt(image_features, text_features)))
             self.z_mean.copy_(z.mean(0))
-            # a floor, so that a constant input cannot blow rounding noise up
+            # the floor keeps a constant input from amplifying rounding noise
             self.z_std.copy_(z.std(0, correction=0).clamp(min=1e-3))
 
     def check_features(self, image_features: Tensor, text_features: Tensor):
@@ -160,7 +170,7 @@ class HyperAlign(nn.Module):
             if features.ndim < 1 or features.shape[-1] != dim:
                 raise ValueError(f"Expected {name} of shape (..., {dim}) but got {tuple(features.shape)}")
         if image_features.shape == text_features.shape:
-            return  # broadcast_shapes takes longer than the adapters do
+            return  # broadcast_shapes takes longer than the adapters
         try:
             torch.broadcast_shapes(image_features.shape, text_features.shape)
         except RuntimeError as error:
@@ -170,7 +180,7 @@ class HyperAlign(nn.Module):
             ) from error
 
     def adapt(self, image_features: Tensor, text_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features (..., D) -> adapted, un-normalised u_I and u_T, at least float32."""
+        """Backbone features (..., D) -> adapted u_I and u_T, each (..., D), at least float32, not normalised."""
         with torch.autocast(self.image_norm.device.type, enabled=False):
             image, text = image_features.to(self.image_norm), text_features.to(self.text_norm)
             if self.image_adapter is not None:
@@ -187,7 +197,7 @@ class HyperAlign(nn.Module):
     def _lift(
         self, u: Tensor, scale: Tensor, norm: Tensor, power: Tensor, depth: LogRadius | None
     ) -> tuple[Tensor, Tensor]:
-        """Adapted features (..., D) -> radius rho (...) and direction (..., D) of the point; both 0 for a feature 0."""
+        """Adapted features (..., D) -> radius rho (...) and unit direction (..., D); both 0 for a zero feature."""
         config = self.config
         length = u.norm(dim=-1, keepdim=True)
         lifted = length > 0
@@ -212,7 +222,7 @@ class HyperAlign(nn.Module):
         if self.config.modulation == "cosine":
             return g.similarity.unsqueeze(-1)
         if self.config.modulation == "radii":
-            # only a zero feature lies below the bound
+            # only a zero feature has a radius below the bound
             low = self.config.radius_low
             logs = [rho.clamp(min=low).log().expand_as(g.similarity) for rho in (g.rho_image, g.rho_text)]
             return torch.stack((g.similarity, *logs), -1)
@@ -224,7 +234,7 @@ class HyperAlign(nn.Module):
         return self._lift_image(u_image)[0], self._lift_text(u_text)[0]
 
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
-        """Adapted features (..., D), broadcasting -> output of shape (...)."""
+        """Adapted features (..., D), which broadcast -> output of shape (...)."""
         with torch.autocast(u_image.device.type, enabled=False):
             geometry = self._geometry(u_image, u_text)
             similarity, distance, angle, aperture = geometry[:4]
@@ -241,7 +251,7 @@ class HyperAlign(nn.Module):
         """Un-normalised backbone features of pairs, each (B, D) -> `HyperAlignOutput` of (B,).
 
         Raises:
-            ValueError: shapes that do not fit the config or each other.
+            ValueError: the shapes do not fit the config or each other.
         """
         self.check_features(image_features, text_features)
         return self.score_adapted(*self.adapt(image_features, text_features))

@@ -1,17 +1,19 @@
 """The hyperboloid and its entailment cones: pure functions on tensors.
 
-Convention, stated once: curvature is -c with c > 0 (`curvature` is the positive c). Points live on
-H^d = {x : <x,x>_L = -1/c, x_0 > 0}; only space parts are stored, x_0 = sqrt(1/c + |x|^2). Tangent vectors live at the
-origin, and rho = sqrt(c)|v| is the (unitless) hyperbolic radius. Last dimension is D, everything before it broadcasts.
+Convention: the space has curvature -c with c > 0, and the argument `curvature` is the positive c. Points lie on
+H^d = {x : <x,x>_L = -1/c, x_0 > 0}. Only their space parts x are stored; x_0 = sqrt(1/c + |x|^2). Tangent vectors v
+are at the origin, and rho = sqrt(c)|v| is the hyperbolic radius (no unit). The last dimension is D; all dimensions
+before it broadcast.
 
-Every function promotes its input to at least float32 (never below its own dtype) and runs with autocast off: in
-bfloat16 distance and angle come out as 0 at rho = 0.1. The forms used do not cancel, and every exponential is taken of
-a non-positive number, so nothing overflows at any radius (except `exp_map0`, whose result itself leaves float32 at
-rho > 88). Where a formula has no derivative (T = I, a zero vector, aligned directions) the gradient is 0, never NaN:
-`torch.where` does not mask a NaN gradient, so the inner value is replaced by a harmless one first.
+Precision: every function promotes its input to at least float32 and turns autocast off. In bfloat16, distance and angle
+would be 0 at rho = 0.1. The formulas avoid cancellation. Exponentials are only taken of numbers <= 0, so nothing
+overflows at any radius. The exception is `exp_map0`, whose result itself exceeds float32 at rho > 88.
 
-Formulas: law of cosines on the hyperboloid; cones as in Ganea et al. 2018 (arXiv:1804.01882) and MERU
-(arXiv:2304.09172), in the exact forms given with each function.
+Gradients: where a formula has no derivative (T = I, a zero vector, aligned directions) the gradient is 0, never NaN.
+`torch.where` does not mask a NaN gradient, so the code first replaces the inner value by a harmless one.
+
+Sources: law of cosines on the hyperboloid; cones as in Ganea et al. 2018 (arXiv:1804.01882) and MERU
+(arXiv:2304.09172). The docstring of each function gives the exact form.
 """
 
 import functools
@@ -49,18 +51,18 @@ def _sqrt_curvature(curvature: Curvature) -> Curvature:
 
 
 def _threshold(x: Tensor) -> float:
-    """Below this a square counts as 0: its reciprocal still fits the dtype with room for a product."""
+    """A square below this counts as 0. Its reciprocal still fits the dtype, also after one more product."""
     return torch.finfo(x.dtype).tiny * 1e8
 
 
 def _sqrt0(square: Tensor) -> Tensor:
-    """sqrt with value and gradient exactly 0 at 0."""
+    """Square root whose value and gradient are exactly 0 at 0."""
     positive = square > _threshold(square)
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
 def _norm0(v: Tensor) -> Tensor:
-    """|v| over the last dimension, gradient 0 at v = 0."""
+    """|v| over the last dimension, with gradient 0 at v = 0."""
     return _sqrt0(v.square().sum(-1))
 
 
@@ -71,12 +73,15 @@ def _polar(v: Tensor, root: Curvature) -> tuple[Tensor, Tensor]:
 
 
 def _half_square(apart: Tensor) -> Tensor:
-    """|a|^2 / 2 over the last dimension: 1 - cos for the difference of two unit vectors, without cancellation."""
+    """|a|^2 / 2 over the last dimension. For a difference of two unit vectors it is 1 - cos, without cancellation."""
     return apart.square().sum(-1) / 2
 
 
 def _log0(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithm of x >= 0, and where x counts as positive; elsewhere it is -1e4, below every real one, gradient 0."""
+    """log x for x >= 0, and a mask of where x counts as positive.
+
+    Elsewhere the value is -1e4, lower than any logarithm of a float, and the gradient is 0.
+    """
     positive = x > _threshold(x)
     return torch.where(positive, torch.where(positive, x, 1.0).log(), -1e4), positive
 
@@ -100,7 +105,7 @@ def exp_map0(v: Tensor, curvature: Curvature = 1.0) -> Tensor:
         curvature: c > 0.
 
     Returns:
-        space parts of the points, (..., D); finite in float32 up to rho = 88.
+        space parts of the points, (..., D); finite in float32 for rho <= 88.
 
     Example:
         >>> exp_map0(torch.tensor([1.0, 0.0]))
@@ -155,29 +160,29 @@ def lorentz_inner(x: Tensor, y: Tensor, curvature: Curvature = 1.0) -> Tensor:
     """Lorentzian inner product <x,y>_L = x.y - x_0 y_0.
 
     Args:
-        x, y: space parts, (..., D), broadcasting.
+        x, y: space parts, (..., D); they broadcast.
         curvature: c > 0.
 
     Returns:
-        values <= -1/c, (...). For distances prefer `distance`: arcosh of this cancels near x = y.
+        values <= -1/c, (...). Use `distance` for distances, because arcosh of this value cancels near x = y.
     """
     return (x * y).sum(-1) - time_component(x, curvature) * time_component(y, curvature)
 
 
 @_float32_up
 def distance(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Tensor:
-    """Geodesic distance of the points under two tangent vectors.
+    """Geodesic distance between the points that two tangent vectors map to.
 
     d = (2/sqrt(c)) asinh sqrt( sinh^2((rho_T - rho_I)/2) + sinh(rho_T) sinh(rho_I) h / 2 ),  h = |e_T - e_I|^2 / 2.
 
-    Both summands are handled as logarithms, so sinh^2 neither overflows nor vanishes at any radius.
+    Both summands are computed as logarithms, so sinh^2 neither overflows nor underflows at any radius.
 
     Args:
-        v_text, v_image: tangent vectors at the origin, (..., D), broadcasting.
+        v_text, v_image: tangent vectors at the origin, (..., D); they broadcast.
         curvature: c > 0.
 
     Returns:
-        d >= 0, (...); exactly 0 (gradient 0) where both vectors are equal.
+        d >= 0, (...); exactly 0, with gradient 0, where both vectors are equal.
 
     Example:
         >>> distance(torch.tensor([0.0, 0.0]), torch.tensor([0.0, 3.0]))
@@ -189,10 +194,10 @@ def distance(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Ten
 
 
 def _distance(rho_t: Tensor, rho_i: Tensor, h: Tensor, fade_t: Tensor, fade_i: Tensor) -> Tensor:
-    """sqrt(c) d from radii, `_half_square` of the directions' difference, and `_fade` of the radii."""
+    """sqrt(c) d from the radii, `_half_square` of e_I - e_T, and `_fade` of the radii."""
     gap = (rho_t - rho_i).abs()
     radial = _one_minus_exp(gap) / 2
-    # squared below, so a floor under it is always the smaller summand
+    # the term is squared below, so with this floor it is always the smaller summand
     log_radial = radial.clamp(min=_threshold(radial)).log()
     log_across, across_apart = _log0(fade_t * fade_i * h / 8)
     apart = (radial > _threshold(radial)) | across_apart
@@ -202,28 +207,28 @@ def _distance(rho_t: Tensor, rho_i: Tensor, h: Tensor, fade_t: Tensor, fade_i: T
     large = log_y > 0
     log_large = log_y.clamp(min=0)
     asinh_large = log_large + torch.log1p((1 + torch.exp(-2 * log_large)).sqrt())
-    # not clamp(max=0), which has no slope at 0
+    # not clamp(max=0), whose gradient is 0 at 0
     asinh_small = torch.asinh(torch.exp(torch.where(large, 0.0, log_y)))
     return 2 * torch.where(apart, torch.where(large, asinh_large, asinh_small), 0.0)
 
 
 @_float32_up
 def exterior_angle(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) -> Tensor:
-    """Angle at T between the geodesic from the origin continued and the geodesic to I.
+    """Exterior angle at T: between the geodesic from the origin through T, continued beyond T, and the one from T to I.
 
     phi = atan2( s sinh(rho_I), sinh(rho_I - rho_T) - h cosh(rho_T) sinh(rho_I) ),
-    s = |e_I - (e_T.e_I) e_T|, h = |e_T - e_I|^2 / 2; both arguments carry the factor exp(-rho_T - rho_I).
+    s = |e_I - (e_T.e_I) e_T|, h = |e_T - e_I|^2 / 2. The code multiplies both arguments by exp(-rho_T - rho_I).
 
-    The published line (HyperAlign's summary) is misprinted: with sqrt(c^2 - 1) and <T,I> + 1 it is undefined for
-    c <= 1. This one follows from the law of cosines and agrees with MERU.
+    The formula follows from the law of cosines and agrees with MERU. The formula in HyperAlign's summary is misprinted:
+    it contains sqrt(c^2 - 1) and <T,I> + 1 and is undefined for c <= 1.
 
     Args:
-        v_text, v_image: tangent vectors at the origin, (..., D), broadcasting.
+        v_text, v_image: tangent vectors at the origin, (..., D); they broadcast.
         curvature: c > 0.
 
     Returns:
-        phi in [0, pi] radians, (...). phi has no value at T = I and at T = 0: there it is 0 (inside every cone) with
-        gradient 0. Seen from T the origin lies at pi.
+        phi in [0, pi] radians, (...). It is pi in the direction of the origin. phi is not defined at T = I and at
+        T = 0; the function returns 0 there (inside every cone), with gradient 0.
     """
     root = _sqrt_curvature(curvature)
     (rho_t, e_t), (rho_i, e_i) = _polar(v_text, root), _polar(v_image, root)
@@ -233,12 +238,12 @@ def exterior_angle(v_text: Tensor, v_image: Tensor, curvature: Curvature = 1.0) 
 def _angle(
     rho_t: Tensor, e_t: Tensor, rho_i: Tensor, apart: Tensor, h: Tensor, decay_t: Tensor, fade_i: Tensor
 ) -> Tensor:
-    """phi from radii, T's direction, e_I - e_T, `_half_square` of it, exp(-rho_T) and `_fade` of rho_I."""
-    # e_T.e_I = 1 - h, so this is e_I - (e_T.e_I) e_T without cancellation near T = I, and exactly 0 there
+    """phi from the radii, e_T, apart = e_I - e_T, its `_half_square` h, exp(-rho_T) and `_fade` of rho_I."""
+    # e_T.e_I = 1 - h, so this is e_I - (e_T.e_I) e_T without cancellation near T = I; it is exactly 0 at T = I
     s = _norm0(apart + h.unsqueeze(-1) * e_t)
     gap = rho_i - rho_t
     square_t = decay_t.square()
-    # sinh(gap) exp(-rho_t - rho_i): each branch only sees exponents <= 0 and keeps its slope at gap = 0
+    # sinh(gap) exp(-rho_t - rho_i): each branch only has exponents <= 0 and the right gradient at gap = 0
     outward = gap >= 0
     sinh_gap = torch.where(
         outward,
@@ -248,7 +253,7 @@ def _angle(
     sinh_i = fade_i / 2
     across = s * sinh_i * decay_t
     along = sinh_gap - h * (1 + square_t) / 2 * sinh_i
-    # atan2 is homogeneous: a detached common scale changes neither value nor gradient, and no square underflows
+    # atan2 is homogeneous, so a detached common scale changes neither value nor gradient; it prevents underflow
     scale = torch.maximum(across.abs(), along.abs()).detach()
     defined = (scale > _threshold(scale)) & (rho_t > 0)
     scale = torch.where(defined, scale, 1.0)
@@ -259,17 +264,17 @@ def _angle(
 
 @_float32_up
 def half_aperture(v_text: Tensor, curvature: Curvature = 1.0, min_radius: float = 0.1) -> Tensor:
-    """Half-aperture of the entailment cone at T: delta = arcsin(2k / sinh(rho_T)), pi/2 where sinh(rho_T) <= 2k.
+    """Half-aperture of the entailment cone at T: delta = arcsin(2k / sinh(rho_T)), or pi/2 where sinh(rho_T) <= 2k.
 
     Computed as atan2(2k, sqrt((sinh rho - 2k)(sinh rho + 2k))), scaled by exp(-rho).
 
     Args:
         v_text: tangent vectors at the origin, (..., D).
         curvature: c > 0.
-        min_radius: k > 0, the cones' opening (0.1 in Ganea et al. and MERU).
+        min_radius: k > 0; a larger k gives wider cones (0.1 in Ganea et al. and MERU).
 
     Returns:
-        delta in (0, pi/2] radians, (...); gradient 0 on the saturated part.
+        delta in (0, pi/2] radians, (...); the gradient is 0 where delta = pi/2.
     """
     rho = _sqrt_curvature(curvature) * _norm0(v_text)
     return _aperture(torch.exp(-rho), _fade(rho), min_radius)
@@ -286,12 +291,12 @@ def _aperture(decay: Tensor, fade: Tensor, min_radius: float) -> Tensor:
 def pair_geometry(
     rho_t: Tensor, e_t: Tensor, rho_i: Tensor, e_i: Tensor, min_radius: float = 0.1
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`distance` times sqrt(c), `exterior_angle` and `half_aperture` at once, of points given in polar form.
+    """sqrt(c) times `distance`, `exterior_angle` and `half_aperture` of points given in polar form.
 
-    What they share is computed once. The curvature is in the radii rho = sqrt(c) |v| and nowhere else.
+    Shared terms are computed once. The curvature enters only through the radii rho = sqrt(c) |v|.
 
     Args:
-        rho_t, rho_i: radii, (...), broadcasting; 0 where the direction is the zero vector.
+        rho_t, rho_i: radii, (...); they broadcast. The radius must be 0 where the direction is the zero vector.
         e_t, e_i: unit directions, (..., D).
         min_radius: k > 0, see `half_aperture`.
 

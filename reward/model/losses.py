@@ -1,4 +1,4 @@
-"""What HyperAlign is trained on: regression, ranking and dynamic-supervision entailment."""
+"""Losses of HyperAlign: regression, ranking, and entailment with an aperture set by the human score."""
 
 import math
 from dataclasses import dataclass
@@ -11,10 +11,11 @@ from reward.model.config import HyperAlignConfig
 
 
 def regression_loss(score: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of the score against the human score in [0, 1] (ours; the paper leaves it open).
+    """Mean squared error of the score. The paper does not specify this loss; it is our choice.
 
     Args:
-        score, target: (B,).
+        score: predicted scores, (B,).
+        target: human scores in [0, 1], (B,).
 
     Returns:
         scalar >= 0.
@@ -23,16 +24,19 @@ def regression_loss(score: Tensor, target: Tensor) -> Tensor:
 
 
 def ranking_loss(score: Tensor, target: Tensor, temperature: float = 0.1, min_gap: float = 0.02) -> Tensor:
-    """Pairwise logistic loss, softplus(-(s_i - s_j) / temperature) over pairs with target_i - target_j > min_gap.
+    """Pairwise logistic loss: mean of softplus(-(s_i - s_j) / temperature) where target_i - target_j > min_gap.
 
-    RankNet (Burges et al. 2005), with a temperature since scores live in about [0, 1]; closer targets than `min_gap`
-    are rater noise and do not count.
+    This is RankNet (Burges et al. 2005) with a temperature, because scores are in about [0, 1]. Pairs whose targets
+    differ by `min_gap` or less are ignored, because such a difference may be rater noise.
 
     Args:
-        score, target: (B,).
+        score: predicted scores, (B,).
+        target: human scores in [0, 1], (B,).
+        temperature: > 0, in units of the score.
+        min_gap: >= 0, in units of the target.
 
     Returns:
-        scalar >= 0; 0 where no pair counts.
+        scalar >= 0; 0 if no pair counts.
     """
     better = (target.unsqueeze(1) - target.unsqueeze(0)) > min_gap
     losses = softplus(-(score.unsqueeze(1) - score.unsqueeze(0)) / temperature)
@@ -42,25 +46,26 @@ def ranking_loss(score: Tensor, target: Tensor, temperature: float = 0.1, min_ga
 def entailment_loss(
     exterior_angle: Tensor, half_aperture: Tensor, target: Tensor, form: str | None, contraction: float = 0.8
 ) -> Tensor:
-    """Cone entailment with a supervised aperture: delta(s) = delta (1 - contraction s), s the human score in [0, 1].
+    """Entailment loss with an aperture that the human score s in [0, 1] narrows: delta(s) = delta (1 - contraction s).
 
-    paper      max(0, phi - delta(s)); taken literally it also pulls bad images (s = 0) into the cone
-    weighted   s max(0, phi - delta(s)); a bad image is left alone
-    two_sided  s max(0, phi - delta(s)) + (1 - s) max(0, delta - phi); a bad image is pushed out of the full cone
+    paper      max(0, phi - delta(s)); this also pulls bad images (s = 0) into the cone
+    weighted   s max(0, phi - delta(s)); this ignores bad images
+    two_sided  s max(0, phi - delta(s)) + (1 - s) max(0, delta - phi); this pushes bad images out of the full cone
 
-    delta(s) is our reading of the paper's "0.8 controls the largest contraction"; the last two forms are ours.
+    delta(s) is our reading of the paper's "0.8 controls the largest contraction". "weighted" and "two_sided" are ours.
 
     Args:
-        exterior_angle, half_aperture: phi and delta in radians, (B,).
-        target: s, (B,).
-        form: one of the above, or None for 0.
+        exterior_angle: phi in radians, (B,).
+        half_aperture: delta in radians, (B,).
+        target: human scores s, (B,).
+        form: one of the above; None returns 0.
         contraction: in [0, 1).
 
     Returns:
-        scalar >= 0, radians.
+        scalar >= 0 in radians, the mean over pairs.
 
     Raises:
-        ValueError: an unknown form.
+        ValueError: `form` is unknown.
     """
     if form is None:
         return exterior_angle.new_zeros(())
@@ -75,13 +80,15 @@ def entailment_loss(
 
 
 def saturated_share(half_aperture: Tensor) -> Tensor:
-    """Share of cones that are open to pi/2: near 1 means that the texts have collapsed towards the origin."""
+    """Share of cones with a half-aperture of pi/2, in [0, 1]. Near 1, the texts have collapsed towards the origin."""
     return (half_aperture > math.pi / 2 - 1e-3).to(half_aperture.dtype).mean()
 
 
 @dataclass(frozen=True)
 class Objective:
-    """regression + lambda_rank * ranking + lambda_ent * entailment; a part of weight 0 is reported, not trained on.
+    """The training loss: regression + lambda_rank * ranking + lambda_ent * entailment.
+
+    A part with weight 0 is reported but does not enter the loss.
 
     Example:
         >>> objective = Objective.of(HyperAlignConfig(lambda_rank=0.0, entailment=None))
@@ -97,13 +104,13 @@ class Objective:
 
     @classmethod
     def of(cls, config: HyperAlignConfig) -> "Objective":
-        """The objective that a model's config names."""
+        """The objective with the weights and the entailment form of a model's config."""
         return cls(config.lambda_rank, config.lambda_ent, config.entailment, config.contraction)
 
     def __call__(
         self, score: Tensor, exterior_angle: Tensor, half_aperture: Tensor, target: Tensor
     ) -> dict[str, Tensor]:
-        """Scalars `loss`, `regression`, `ranking` and `entailment` of pairs, each argument (B,)."""
+        """The scalars `loss`, `regression`, `ranking` and `entailment` of B pairs; every argument is (B,)."""
         parts = {
             "regression": regression_loss(score, target),
             "ranking": ranking_loss(score, target),

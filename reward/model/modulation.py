@@ -1,4 +1,4 @@
-"""M(Z) -> alpha, beta, gamma: how the geometry of a pair turns its cosine into a score."""
+"""M(Z) -> alpha, beta, gamma: the geometry of a pair modulates its cosine."""
 
 import math
 
@@ -10,21 +10,21 @@ MAX_SHIFT = 2.0
 
 
 class Modulation(nn.Module):
-    """alpha = 5^tanh(a), beta = 2 tanh(b), gamma = 5^tanh(g), with (a, b, g) = MLP(Z); starts at (1, 0, 1) exactly.
+    """alpha = 5^tanh(a), beta = 2 tanh(b), gamma = 5^tanh(g), with (a, b, g) = MLP(Z). Starts at exactly (1, 0, 1).
 
-    Bounded (alpha and gamma in (1/5, 5), beta in (-2, 2)), yet wide enough for gamma*alpha = 10 and |gamma*beta| = 3.
-    Only gamma*alpha and gamma*beta are identifiable: the score is gamma*alpha*s + gamma*beta. The paper leaves the
-    MLP's shape and its bounds open; these are ours.
+    alpha and gamma are in (1/5, 5), and beta is in (-2, 2). These bounds still allow gamma*alpha = 10 and
+    |gamma*beta| = 3. Only gamma*alpha and gamma*beta are identifiable, because the score is
+    gamma*alpha*s + gamma*beta. The paper does not specify the MLP or the bounds; they are our choice.
 
     Args:
-        inputs: width of Z; 0 makes alpha, beta, gamma three learned constants.
+        inputs: width of Z; with 0, alpha, beta and gamma are three learned constants.
         hidden: width of the hidden layer.
     """
 
     def __init__(self, inputs: int, hidden: int):
         super().__init__()
         self.hidden = nn.Linear(inputs, hidden) if inputs else None
-        # zero-initialised, so that an untrained head is the backbone's cosine
+        # zero-initialised, so that the score of an untrained head is the backbone's cosine
         self.weight = nn.Parameter(torch.zeros(3, hidden)) if inputs else None
         self.bias = nn.Parameter(torch.zeros(3))
 

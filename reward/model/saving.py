@@ -1,4 +1,4 @@
-"""A HyperAlign folder on disk: config.json, model.safetensors and, for a local backbone, backbone/."""
+"""Read and write a HyperAlign folder: config.json, model.safetensors and, for a local backbone, backbone/."""
 
 import dataclasses
 import json
@@ -22,16 +22,19 @@ from reward.model.head import HyperAlign
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 BACKBONE_NAME = "backbone"
-# what a saved folder consists of; nothing else is fetched from a hub
+# the files of a saved folder; nothing else is downloaded from a hub
 HUB_PATTERNS = [CONFIG_NAME, WEIGHTS_NAME, f"{BACKBONE_NAME}/*"]
 PICKLES = ["*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt"]
 
 
 def fetch(path_or_hub_id: str | os.PathLike, **hub_options) -> tuple[Path, bool]:
-    """A local folder as it is, or a hub repository's snapshot; and whether it came from the hub.
+    """Find a model's folder: a local folder as it is, or a downloaded snapshot of a hub repository.
+
+    Returns:
+        the folder, and whether it was downloaded.
 
     Raises:
-        FileNotFoundError: something that looks like a path and does not exist.
+        FileNotFoundError: the argument looks like a path, and no such folder exists.
     """
     folder = Path(path_or_hub_id)
     if folder.is_dir():
@@ -47,47 +50,58 @@ def fetch(path_or_hub_id: str | os.PathLike, **hub_options) -> tuple[Path, bool]
 
 
 def read_config(folder: Path) -> HyperAlignConfig:
-    """config.json of a HyperAlign folder, strictly."""
+    """Read config.json of a HyperAlign folder.
+
+    Raises:
+        FileNotFoundError: there is no config.json.
+        TypeError, ValueError: as `HyperAlignConfig.from_json`; the message names the file.
+    """
     path = folder / CONFIG_NAME
     if not path.is_file():
         raise FileNotFoundError(f"Expected a HyperAlign model with {CONFIG_NAME} but there is none at {path}")
     try:
         return HyperAlignConfig.from_json(path.read_text(encoding="utf-8"))
     except (TypeError, ValueError) as error:
-        # not type(error): UnicodeDecodeError takes other arguments
+        # not type(error), because UnicodeDecodeError takes other arguments
         raise (TypeError if isinstance(error, TypeError) else ValueError)(f"{path}: {error}") from error
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """model.safetensors of a HyperAlign folder; never a pickle."""
+    """Read model.safetensors of a HyperAlign folder. A pickle is never loaded.
+
+    Raises:
+        FileNotFoundError: there is no model.safetensors.
+        ValueError: the file is damaged.
+    """
     path = folder / WEIGHTS_NAME
     if not path.is_file():
         pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
-        found = f"; {', '.join(pickles)} will not be loaded, pickles can run code" if pickles else ""
+        found = f"; {', '.join(pickles)} will not be loaded, because pickles can run code" if pickles else ""
         raise FileNotFoundError(f"Expected weights at {path} but there are none{found}")
     try:
         return load_file(path)
-    # others than SafetensorError: a data type that torch does not have
+    # the others are raised for a data type that torch does not have
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"Expected a safetensors file but could not read {path}: {error}; fetch it again") from error
 
 
 def load_head(config: HyperAlignConfig, folder: Path) -> HyperAlign:
-    """The head that config.json describes with the weights beside it.
+    """Build the head that `config` describes and load the weights of `folder` into it.
 
     Raises:
-        ValueError: a damaged file, or weights that do not fit.
+        FileNotFoundError: there are no weights.
+        ValueError: the file is damaged, or the weights do not fit.
     """
     weights = read_weights(folder)
     try:
-        # without memory first: a config may ask for any width, the file's own size is the most that is taken
+        # First without memory: a config may name any width. Memory is only allocated if the file's weights fit.
         with torch.device("meta"):
             hollow = HyperAlign(config)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that nothing is copied into it
+            warnings.simplefilter("ignore")  # torch warns that loading into a meta module does nothing
             load_strict(hollow, weights, folder)
         head = HyperAlign(config)
-    # torch's words for sizes beyond all bounds, math's for radii at the edge of what they may be
+    # torch raises these for huge sizes, and math for radii at the limit of their range
     except (ArithmeticError, RuntimeError, TypeError) as error:
         raise ValueError(f"Expected a model that can be built in {folder / CONFIG_NAME} but got {error}") from error
     load_strict(head, weights, folder)
@@ -95,7 +109,11 @@ def load_head(config: HyperAlignConfig, folder: Path) -> HyperAlign:
 
 
 def load_strict(module: torch.nn.Module, weights: dict[str, Tensor], source: Path):
-    """load_state_dict(strict=True) with a message that names the file."""
+    """load_state_dict(strict=True), with an error message that names the folder `source`.
+
+    Raises:
+        ValueError: the weights do not fit the module.
+    """
     try:
         module.load_state_dict(weights, strict=True)
     except RuntimeError as error:
@@ -105,7 +123,7 @@ def load_strict(module: torch.nn.Module, weights: dict[str, Tensor], source: Pat
 
 
 def refuse_outside(name: str, folder: Path):
-    """A model from a hub must not name a backbone elsewhere on this machine."""
+    """Raise ValueError if the config of a downloaded model names a local backbone outside `folder`."""
     inside = local_folder(name)
     if inside is None:
         return
@@ -124,7 +142,18 @@ def write_model(
     backbone: Backbone,
     copy_backbone: bool = True,
 ):
-    """Write a HyperAlign folder; each file whole or not at all, config.json last."""
+    """Write a HyperAlign folder. Each file is written whole or not at all; config.json is written last.
+
+    Args:
+        folder: created if it does not exist.
+        config: the model's configuration.
+        weights: state dict of the head.
+        backbone: copied into backbone/ if it is local or fine-tuned.
+        copy_backbone: False saves the relative path of a local backbone instead of a copy.
+
+    Raises:
+        ValueError: `folder` lies inside the backbone's own folder.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     source = local_folder(backbone.name)
@@ -151,7 +180,7 @@ def _write_weights(weights: dict[str, Tensor], path: Path):
 
 
 def _replace_folder(target: Path, fill):
-    """Fill a temporary folder beside `target`, then swap it in."""
+    """Let `fill` write a temporary folder beside `target`, then move it to `target`."""
     temporary = scratch_beside(target)
     with naming(target):
         temporary.mkdir()
@@ -174,7 +203,7 @@ def _copy_backbone(source: Path, target: Path):
 
 
 def _write_backbone(backbone: Backbone, target: Path):
-    """A fine-tuned backbone in open_clip's local-dir layout."""
+    """Write a fine-tuned backbone in open_clip's local-dir layout."""
     source = local_folder(backbone.name)
     if source is not None:
         _copy_backbone(source, target)
@@ -184,6 +213,6 @@ def _write_backbone(backbone: Backbone, target: Path):
         tokenizer.save_pretrained(target)
     config = {"model_cfg": backbone.model_config, "preprocess_cfg": backbone.preprocess_config}
     write_text(target / "open_clip_config.json", json.dumps(config, indent=2) + "\n")
-    # shared tensors (tied weights) are written twice: safetensors refuses aliases
+    # clones, because safetensors refuses tensors that share memory (tied weights)
     state = {k: v.detach().clone() for k, v in backbone.model.state_dict().items()}
     _write_weights(state, target / "open_clip_model.safetensors")

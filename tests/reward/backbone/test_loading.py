@@ -21,7 +21,7 @@ def test_quick_gelu_follows_the_weights():
     assert needs_quick_gelu("ViT-B-16", "openai") is True
     assert needs_quick_gelu("ViT-B-16-quickgelu", "openai") is False
     assert needs_quick_gelu("ViT-B-32", "laion2b_s34b_b79k") is False
-    with pytest.raises(ValueError, match="'ViT-B-32-quickgelu' computes with QuickGELU but .* use 'ViT-B-32'"):
+    with pytest.raises(ValueError, match="'ViT-B-32-quickgelu' uses QuickGELU but .* use 'ViT-B-32'"):
         # a tag without QuickGELU, as if it were listed for the quickgelu architecture
         import open_clip.pretrained as pretrained
 

@@ -147,7 +147,7 @@ class TestRefusals:
     def test_pickles_are_never_loaded(self, saved):
         (saved / "model.safetensors").unlink()
         torch.save({}, saved / "pytorch_model.bin")
-        with pytest.raises(FileNotFoundError, match="pytorch_model.bin will not be loaded, pickles can run code"):
+        with pytest.raises(FileNotFoundError, match="pytorch_model.bin will not be loaded, because pickles"):
             HyperAlignReward.from_pretrained(saved)
 
     def test_a_damaged_file(self, saved):

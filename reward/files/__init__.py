@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, read as plain data, told apart by digests."""
+"""Files: written whole or not at all, read as plain data, compared by digests."""

@@ -1,4 +1,4 @@
-"""JSON files that may come from strangers."""
+"""Read JSON files that may come from an untrusted source."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,11 @@ from reward.files.quoting import shortened
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The JSON object in a file.
 
     Raises:
-        ValueError: it is not JSON, or no object.
+        OSError: the file cannot be read.
+        ValueError: the file is not JSON, or its value is not an object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -23,9 +24,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty when there is no such file.
+    """The JSON object in a file; an empty dict if the file does not exist.
 
     Raises:
-        ValueError: it holds something else.
+        ValueError: the file is not JSON, or its value is not an object.
     """
     return read_object(path) if path.is_file() else {}

@@ -1,4 +1,4 @@
-"""YAML recipes as plain data: what a stranger's file may not do is refused, whatever the file says."""
+"""Read YAML recipes as plain data. A file from an untrusted source cannot run code or fill the memory."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ LARGEST = 100_000
 
 
 def read_plain_yaml(path: Path) -> Any:
-    """The value in a UTF-8 YAML file: mappings, lists, text, numbers, dates.
+    """The value of a UTF-8 YAML file, made of mappings, lists, text, numbers and dates.
 
     Raises:
-        ValueError: as `parse_plain_yaml`, or a file of more than `LARGEST` bytes; the message names the file.
+        OSError: the file cannot be read.
+        ValueError: as `parse_plain_yaml`, or the file has more than `LARGEST` bytes. The message names the file.
     """
     size = path.stat().st_size
     if size > LARGEST:
@@ -27,16 +28,16 @@ def read_plain_yaml(path: Path) -> Any:
 
 
 def parse_plain_yaml(text: str) -> Any:
-    """The value of a YAML text, by PyYAML's safe loader without aliases.
+    """The value of a YAML text, read by PyYAML's safe loader. Aliases are refused.
 
-    A few lines of aliases make a value that takes hours to print, or that holds itself.
+    With aliases, a few lines can make a value that takes hours to print or that contains itself.
 
     Raises:
         ValueError: not YAML, a tag of Python, an alias, a key that comes twice, nested too deeply.
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
-    # besides YAMLError: IndexError of `!!int ""`, KeyError of `!!bool x`, RecursionError of 1,000 brackets
+    # not only YAMLError: `!!int ""` raises IndexError, `!!bool x` KeyError and 1,000 brackets RecursionError
     except Exception as error:
         raise ValueError(shortened(error, 1000) or type(error).__name__) from error
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a reader never meets half of one, and killed writers leave no litter."""
+"""Write files whole or not at all. Readers never see half a file, and leftovers of killed processes are removed."""
 
 import errno
 import functools
@@ -11,16 +11,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Whose temporary file it is: a process of this machine that is gone can be told from one that is still writing.
+# A temporary name contains the host and the process id. They show whether its writer is still running.
 _HOST = re.sub(r"[^A-Za-z0-9]", "-", socket.gethostname())[:40]
 _SCRATCH = re.compile(rf"\.hyperalign-{_HOST}-(\d+)\..+")
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Let `write` fill a temporary file beside `path` (with its suffix), then move it there; returns `path`.
+    """Let `write` write a temporary file beside `path`, then move it to `path`. Returns `path`.
+
+    Args:
+        path: its folder is created if it does not exist.
+        write: called with the temporary path, which has the suffix of `path`.
 
     Raises:
-        OSError: disk full, no permission, ...; it names `path`.
+        OSError: the disk is full, permission is missing, ...; the error names `path`.
+
+    Example:
+        >>> write_whole(Path("runs/a.txt"), lambda temporary: temporary.write_text("a"))  # doctest: +SKIP
+        PosixPath('runs/a.txt')
     """
     with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,33 +42,33 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a UTF-8 text file whole or not at all; returns `path`."""
+    """Write a UTF-8 text file whole or not at all. Returns `path`; errors as `write_whole`."""
     return write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def scratch_beside(path: Path) -> Path:
-    """A hidden name beside `path`, with its suffix, for a file or folder that will be renamed when it is whole.
+    """A hidden name beside `path`, with its suffix, for a file or folder that is renamed to `path` when it is complete.
 
-    What processes that were killed left in that folder is removed, once a process and folder.
+    The first call for a folder also removes temporary files that killed processes left in it.
     """
     _sweep(path.parent.absolute(), os.getpid())
     return path.with_name(f".hyperalign-{_HOST}-{os.getpid()}.{path.name}")
 
 
 def remove_scratch(folder: Path) -> None:
-    """Remove what killed processes left in a folder and all below it."""
+    """Remove temporary files that killed processes left in a folder and in all folders below it."""
     for path in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
         _remove_dead(path)
 
 
 def is_scratch(name: str) -> bool:
-    """Whether a file's name is one that `scratch_beside` gives, on any machine."""
+    """Whether `scratch_beside` made a file name, on any machine."""
     return name.startswith(".hyperalign-")
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of the disk inside name `path`: a write that fails says what went wrong, not where."""
+    """Context in which disk errors name `path`. A failed write itself often does not name its file."""
     try:
         yield
     except OSError as error:
@@ -68,7 +76,7 @@ def naming(path: Path) -> Iterator[None]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     except Exception as error:
-        # safetensors' own kind of error, which no caller expects of a disk
+        # safetensors reports disk errors as its own exception; callers expect OSError
         found = re.search(r"\(os error (\d+)\)", str(error))
         if not found:
             raise
@@ -76,7 +84,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether there was no room: a full disk, a quota, or a limit on the size of a file."""
+    """Whether an error means that there was no space: a full disk, a quota, or a limit on file size."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

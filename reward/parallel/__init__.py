@@ -1,1 +1,1 @@
-"""Work shared out: several processes, background threads."""
+"""Work in parallel: several processes, background threads."""

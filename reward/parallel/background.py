@@ -1,4 +1,4 @@
-"""Work in threads that never keep a run from ending: one that hangs dies with the process."""
+"""Background threads that cannot keep the process alive: a thread that hangs ends with the process."""
 
 import queue
 import threading
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class BackgroundThreads:
-    """Does what `submit` is given in up to `count` threads, first come, first served.
+    """Run submitted functions in up to `count` daemon threads, in order of submission.
 
-    A `ThreadPoolExecutor` is waited for when it is left and again when Python ends; with a function that never returns
-    neither an error nor Ctrl-C would then end the process.
+    `ThreadPoolExecutor` waits for its threads when its context ends and again when Python exits. If a function never
+    returned, neither an error nor Ctrl-C could then end the process.
 
     Example:
         >>> with BackgroundThreads(2) as threads:
@@ -31,7 +31,7 @@ class BackgroundThreads:
             self._work.put(None)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """The future of `function(*arguments)`."""
+        """Run `function(*arguments)` in a thread; returns a future with its result or its error."""
         future: Future = Future()
         self._work.put((future, function, arguments))
         if self._started < self._count:

@@ -1,7 +1,8 @@
-"""One batch over several processes: each computes its share, all see the whole loss, gradients are summed.
+"""Share a batch between processes.
 
-The ranking loss compares the pairs of a whole batch. Averaging the losses of shares, as data parallelism does, would
-drop the comparisons across them; here a run with any number of processes takes the steps of a run with one.
+Each process encodes its part, all compute the loss of the whole batch, and the gradients are summed.
+The ranking loss compares pairs of the whole batch. Usual data parallelism averages the losses of the parts, and would
+lose the comparisons between parts. Here a run with any number of processes takes the same steps as a run with one.
 """
 
 import os
@@ -13,15 +14,16 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed
 
-# One process may be far behind another, with larger pictures; one that dies is the launcher's matter.
+# Long, because one process may be far behind another, for example with larger images. The launcher handles one that
+# dies.
 _PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's rank among `count`; with a count of 1 nothing is ever communicated.
+    """The rank of this process and the number of processes. With a count of 1, nothing is communicated.
 
-    What is communicated raises ConnectionError where another process has ended.
+    Methods that communicate raise ConnectionError if another process has ended.
 
     Example:
         >>> Processes(rank=1, count=2).share(torch.arange(5))
@@ -33,14 +35,21 @@ class Processes:
 
     @classmethod
     def launched(cls) -> "Processes":
-        """Those of torch.distributed, where a launcher started several."""
+        """The processes of torch.distributed if it is initialised, else this process alone."""
         if not (distributed.is_available() and distributed.is_initialized()):
             return cls()
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @classmethod
     def start(cls) -> tuple["Processes", torch.device]:
-        """Join the processes that `accelerate launch` started, if it did; they, and the device of this one."""
+        """Join the processes that `accelerate launch` started, if any.
+
+        Returns:
+            the processes, and the device of this process.
+
+        Raises:
+            RuntimeError: accelerate sees another number of processes than the launcher started.
+        """
         accelerator = torch.accelerator.is_available()
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls(), torch.accelerator.current_accelerator() if accelerator else torch.device("cpu")
@@ -48,15 +57,15 @@ class Processes:
         from accelerate.utils import parse_flag_from_env
 
         state = PartialState(
-            # left to itself it takes processes without an accelerator for strangers, each of which does everything
+            # without this, accelerate treats processes without an accelerator as separate runs, each doing all work
             cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not accelerator,
             timeout=_PATIENCE,
         )
         launched = int(os.environ["WORLD_SIZE"])
         if state.num_processes != launched:
             raise RuntimeError(
-                f"Expected {launched} processes, as the launcher started, but accelerate sees {state.num_processes}: "
-                "each would do everything. Without GPUs set ACCELERATE_USE_CPU=true"
+                f"Expected the {launched} processes that the launcher started but accelerate sees "
+                f"{state.num_processes}, and each would do all the work. Without GPUs, set ACCELERATE_USE_CPU=true"
             )
         return cls(state.process_index, state.num_processes), state.device
 
@@ -65,7 +74,7 @@ class Processes:
         return self.rank == 0
 
     def share(self, rows: Tensor) -> Tensor:
-        """This process's part of (N,) rows, equally long everywhere: the last is filled up with first rows."""
+        """This process's part of (N,) rows. All parts have one length; the last is filled up with the first rows."""
         if self.count == 1:
             return rows
         size = -(-len(rows) // self.count)
@@ -73,7 +82,10 @@ class Processes:
         return filled[self.rank * size : (self.rank + 1) * size]
 
     def join(self, own: Tensor, total: int) -> Tensor:
-        """The (total, ...) of a whole batch from every process's share; gradients flow into this process's own part."""
+        """Join the parts of all processes to the (total, ...) values of the batch.
+
+        Gradients flow only into `own`, this process's part.
+        """
         if self.count == 1:
             return own
         parts = [torch.empty_like(own) for _ in range(self.count)]
@@ -83,7 +95,7 @@ class Processes:
         return torch.cat(parts)[:total]
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Add up the gradients that every process has for its own part."""
+        """Replace each gradient by its sum over all processes."""
         if self.count == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -94,14 +106,14 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
     def copy_from_main(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrite every process's tensors with the main process's."""
+        """Overwrite the tensors of every process with those of the main process."""
         if self.count > 1:
             with self._together():
                 for tensor in tensors:
                     distributed.broadcast(tensor.detach(), src=0)
 
     def wait(self) -> None:
-        """Go on when every process has come here."""
+        """Wait until every process has reached this call."""
         if self.count > 1:
             with self._together():
                 distributed.barrier()
@@ -112,6 +124,6 @@ class Processes:
             yield
         except RuntimeError as error:
             raise ConnectionError(
-                f"Expected {self.count} processes to the end, but another process of this run has ended or does not "
-                f"answer; if it was not killed, its own last message says why ({str(error).splitlines()[0]})"
+                f"Expected all {self.count} processes of this run to be running, but another one has ended or does not "
+                f"answer; unless it was killed, its own last message says why ({str(error).splitlines()[0]})"
             ) from error

@@ -1,4 +1,4 @@
-"""Work done in background threads while its results are used: in order, and never far ahead."""
+"""Read items in background threads while earlier results are used, in order and only a few items ahead."""
 
 import os
 from collections import deque
@@ -15,13 +15,15 @@ _MOST_WORKERS = 8
 def read_ahead(
     items: Iterable[Item], read: Callable[[Item], Result], workers: int | None = None
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, read(item)) in the order of `items`; `read` runs in threads, at most `workers` + 1 items ahead.
+    """Yield (item, read(item)) in the order of `items`. `read` runs in threads, at most `workers` + 1 items ahead.
 
-    What `read` raises is raised when its item's turn comes. Closing the generator waits for the items under way.
+    If `read` raises an error for an item, it is raised when that item is due. Closing the generator waits for the items
+    that are being read.
 
     Args:
-        items: pulled one by one, in the calling thread.
-        workers: threads; by default one a core, at most 8.
+        items: taken one by one, in the calling thread.
+        read: called in a thread.
+        workers: number of threads; by default one per core, at most 8.
 
     Example:
         >>> list(read_ahead([1, 2, 3], lambda number: number * number))

@@ -1,4 +1,4 @@
-"""How well predicted scores agree with human ones: correlations, pairwise accuracy, intervals by prompt."""
+"""Agreement of predicted with human scores: correlations, pairwise accuracy, confidence intervals over prompts."""
 
 import math
 import warnings
@@ -7,26 +7,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-# rows of the comparison matrix handled at once by pairwise_accuracy
+# rows of the comparison matrix that pairwise_accuracy computes at once
 _ROWS = 1024
 STATISTICS = ("srcc", "krcc", "plcc", "plcc_logistic", "pairwise_accuracy", "within_prompt_srcc")
 
 
 def correlations(predicted: np.ndarray, human: np.ndarray, prompts: Sequence[str]) -> dict[str, float]:
-    """Everything that an evaluation reports of N pairs.
+    """All statistics that an evaluation reports, for N pairs.
 
     Args:
         predicted, human: (N,), any scale, finite.
-        prompts: N; equal strings are one prompt.
+        prompts: N strings; equal strings are one prompt.
 
     Returns:
         srcc (Spearman), krcc (Kendall's tau-b), plcc (Pearson) and plcc_logistic (Pearson after the 4-parameter
-        logistic), each in [-1, 1]; pairwise_accuracy in [0, 1]; within_prompt_srcc in [-1, 1]. NaN where a statistic
-        is not defined (a side is constant; no prompt with two human scores). `logistic_fell_back` is 1.0 where no
-        logistic could be fitted and plcc_logistic repeats plcc, else 0.0.
+        logistic), each in [-1, 1]; pairwise_accuracy in [0, 1]; within_prompt_srcc in [-1, 1]. A statistic is NaN
+        where it is not defined: one side is constant, or no prompt has two different human scores.
+        `logistic_fell_back` is 1.0 if no logistic could be fitted and plcc_logistic equals plcc, else 0.0.
 
     Raises:
-        ValueError: lengths that differ, fewer than two pairs, non-finite values.
+        ValueError: the lengths differ, there are fewer than two pairs, or a value is not finite.
 
     Example:
         >>> correlations(np.array([1.0, 2, 3]), np.array([1.0, 3, 2]), ["a", "a", "a"])["srcc"]
@@ -50,14 +50,14 @@ def correlations(predicted: np.ndarray, human: np.ndarray, prompts: Sequence[str
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> float:
-    """Spearman's rank correlation of (N,) values, ties by average rank; NaN where a side is constant."""
+    """Spearman's rank correlation of (N,) values, with average ranks for ties; NaN if one side is constant."""
     from scipy.stats import rankdata
 
     return pearson(rankdata(x), rankdata(y))
 
 
 def spearmans(predicted: np.ndarray, human: np.ndarray) -> np.ndarray:
-    """`spearman` of each column of (N, K) predictions with (N,) human scores -> (K,)."""
+    """`spearman` of each column of (N, K) predictions with (N,) human scores; returns (K,)."""
     from scipy.stats import rankdata
 
     if len(human) < 2:
@@ -70,7 +70,7 @@ def spearmans(predicted: np.ndarray, human: np.ndarray) -> np.ndarray:
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's correlation of (N,) values; NaN where a side is constant."""
+    """Pearson's correlation of (N,) values; NaN if one side is constant."""
     if _constant(x) or _constant(y):
         return math.nan
     a, b = x - x.mean(), y - y.mean()
@@ -78,14 +78,22 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def pairwise_accuracy(predicted: np.ndarray, human: np.ndarray) -> float:
-    """Share of all pairs with different human scores that the prediction puts in the same order; its ties count half.
+    """Share of pairs that the prediction orders as the human scores do, in [0, 1]. A predicted tie counts half.
 
-    NaN where all human scores are equal. Without ties it is (1 + Kendall's tau) / 2.
+    Pairs with equal human scores are ignored. Without ties the share is (1 + Kendall's tau) / 2. It is NaN if all human
+    scores are equal.
+
+    Args:
+        predicted, human: (N,).
+
+    Example:
+        >>> pairwise_accuracy(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+        1.0
     """
     right = counted = 0.0
     for start in range(0, len(human), _ROWS):
         rows = slice(start, start + _ROWS)
-        # each unordered pair is met twice, once with human > other
+        # each unordered pair occurs twice, once with human > other
         better = human[rows, None] > human[None, :]
         gap = predicted[rows, None] - predicted[None, :]
         right += (better & (gap > 0)).sum() + 0.5 * (better & (gap == 0)).sum()
@@ -94,10 +102,14 @@ def pairwise_accuracy(predicted: np.ndarray, human: np.ndarray) -> float:
 
 
 def within_prompt_srcc(predicted: np.ndarray, human: np.ndarray, prompts: Sequence[str]) -> float:
-    """Mean over prompts of Spearman's correlation among a prompt's own pictures.
+    """Mean over prompts of Spearman's correlation between the images of one prompt, in [-1, 1].
 
-    Prompts whose pictures all have one human score are left out (nothing to rank). A prediction that is constant
-    within a prompt counts 0 there: it does not rank. NaN where no prompt is left.
+    Prompts whose images all have the same human score are ignored. A prompt with a constant prediction counts 0. The
+    result is NaN if no prompt is left.
+
+    Args:
+        predicted, human: (N,).
+        prompts: N strings; equal strings are one prompt.
     """
     found = []
     for rows in prompt_rows(prompts):
@@ -108,19 +120,19 @@ def within_prompt_srcc(predicted: np.ndarray, human: np.ndarray, prompts: Sequen
 
 
 class LogisticFit(NamedTuple):
-    """(top, bottom, centre, width) and the mapped predictions (N,); parameters None where nothing could be fitted."""
+    """Parameters (top, bottom, centre, width) and mapped predictions (N,). Parameters are None if no fit was found."""
 
     parameters: tuple[float, float, float, float] | None
     mapped: np.ndarray
 
 
 def fit_logistic(predicted: np.ndarray, human: np.ndarray) -> LogisticFit:
-    """bottom + (top - bottom) / (1 + exp(-(x - centre) / width)), least squares; VQEG's 4-parameter logistic.
+    """Fit VQEG's 4-parameter logistic, bottom + (top - bottom) / (1 + exp(-(x - centre) / width)), by least squares.
 
-    Fitted to the very pairs that are measured, as is the custom (so it flatters by a little). Only rising curves:
-    with a falling one a predictor that ranks upside-down would look good. Several starts, the best end is taken.
-    Where none ends (constant values, fewer than five pairs, a predictor that does not rise) a RuntimeWarning says so
-    and the predictions are returned as they are.
+    As is usual, the curve is fitted to the same pairs that are then measured, so the correlation is slightly too high.
+    Only rising curves are allowed. With a falling curve, a predictor that ranks in reverse would look good. The fit
+    runs from several starts, and the best result is kept. No fit is found for constant values, fewer than five pairs,
+    or a predictor that does not rise. Then a RuntimeWarning says why, and the predictions are returned unchanged.
 
     Args:
         predicted, human: (N,).
@@ -135,7 +147,7 @@ def fit_logistic(predicted: np.ndarray, human: np.ndarray) -> LogisticFit:
         if best is not None:
             return best
         why = "no start led to a rising curve"
-    warnings.warn(f"No logistic was fitted ({why}): plcc_logistic repeats plcc", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"No logistic was fitted ({why}); plcc_logistic equals plcc", RuntimeWarning, stacklevel=3)
     return LogisticFit(None, predicted)
 
 
@@ -143,7 +155,7 @@ def _best_logistic(predicted: np.ndarray, human: np.ndarray) -> LogisticFit | No
     from scipy.optimize import OptimizeWarning, curve_fit
     from scipy.special import expit
 
-    # in standard units one start and one set of bounds suit every scale
+    # in standard units the same starts and bounds fit every scale
     mean, std, low, span = predicted.mean(), predicted.std(), human.min(), np.ptp(human)
     x, y = (predicted - mean) / std, (human - low) / span
 
@@ -155,15 +167,15 @@ def _best_logistic(predicted: np.ndarray, human: np.ndarray) -> LogisticFit | No
         along = height * share * (1 - share) / width
         return np.column_stack([np.ones_like(x), share, -along, -along * (x - centre) / width])
 
-    # finite, since a nearly straight cloud would send them all to infinity together
+    # finite bounds, because nearly linear data would send all parameters to infinity together
     bounds = ([-20.0, 0.0, -20.0, 1e-3], [20.0, 40.0, 20.0, 20.0])
-    # the last is a nearly straight line, which a logistic becomes with a great width
+    # the last start is nearly a straight line: a logistic with a large width
     starts = [(0.0, 1.0, 0.0, 0.25), (0.0, 1.0, float(np.median(x)), 1.0), (-0.5, 2.0, 0.0, 2.0)]
     best, best_error = None, np.inf
     for start in starts:
         try:
             with warnings.catch_warnings():
-                # it only says that the parameters' covariance is unknown, which nobody asks for
+                # the warning says that the covariance of the parameters is unknown; it is not used
                 warnings.simplefilter("ignore", OptimizeWarning)
                 stop = {"max_nfev": 500, "ftol": 1e-6, "xtol": 1e-6}
                 found, _ = curve_fit(curve, x, y, p0=start, bounds=bounds, jac=slopes, **stop)
@@ -189,22 +201,24 @@ def bootstrap_by_prompt(
     seed: int = 0,
     level: float = 0.95,
 ) -> tuple[float, float]:
-    """Percentile interval of `statistic(*arrays)` when prompts are drawn anew, each with all its rows.
+    """Bootstrap interval of `statistic(*arrays)`: prompts are resampled, each with all its rows.
 
-    Rows of a prompt are not independent, so drawing rows would promise too much. Arrays are drawn together: the
-    statistic may be a difference of two predictors' (paired).
+    The rows of a prompt are not independent, so resampling rows would give intervals that are too narrow. All arrays
+    use the same rows in a draw, so the statistic can be a paired difference between two predictors.
 
     Args:
-        statistic: of arrays with the drawn rows; draws where it is NaN (a constant side) are left out.
-        prompts: of each row, N.
+        statistic: takes the arrays of the drawn rows; draws for which it is NaN are ignored.
+        prompts: the prompt of each of N rows.
         arrays: (N, ...) each.
         samples: number of draws.
+        seed: seed of the draws.
+        level: share of the draws inside the interval, in (0, 1).
 
     Returns:
-        (low, high); NaN where no draw was defined.
+        (low, high); NaN if the statistic was NaN in every draw.
 
     Raises:
-        ValueError: lengths that differ, fewer than two prompts.
+        ValueError: the lengths differ, or there are fewer than two prompts.
 
     Example:
         >>> bootstrap_by_prompt(lambda a, b: float(np.mean(a - b)), ["x", "y"], np.array([2, 2]), np.array([1, 1]))
@@ -220,9 +234,10 @@ def bootstrap_draws(
     samples: int = 1000,
     seed: int = 0,
 ) -> np.ndarray:
-    """The draws behind `bootstrap_by_prompt`: (samples,), or (samples, K) of a statistic that gives (K,) values.
+    """The draws of `bootstrap_by_prompt`: (samples,), or (samples, K) for a statistic that returns (K,) values.
 
-    Differences of two columns are paired.
+    All columns of a draw use the same rows, so the difference of two columns is paired. Errors as
+    `bootstrap_by_prompt`.
     """
     if any(len(array) != len(prompts) for array in arrays):
         raise ValueError(
@@ -241,7 +256,7 @@ def bootstrap_draws(
 
 
 def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The middle `level` of (samples,) draws, those that are NaN left out; NaN where all are."""
+    """The central `level` interval (low, high) of (samples,) draws. NaN draws are ignored; NaN if all are NaN."""
     defined = draws[np.isfinite(draws)]
     if not len(defined):
         return math.nan, math.nan
@@ -250,7 +265,7 @@ def interval(draws: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def prompt_rows(prompts: Sequence[str]) -> list[np.ndarray]:
-    """The row numbers of each distinct prompt."""
+    """The row numbers of each distinct prompt, one array per prompt."""
     _, groups = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.cumsum(np.bincount(groups))[:-1]) if len(groups) else []

@@ -1,4 +1,4 @@
-"""Ridge regression on backbone features: the plain baseline that a trained head has to beat."""
+"""Ridge regression on backbone features: a simple baseline for the trained head."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,7 @@ _PENALTIES = np.logspace(-2, 5, 15)
 
 @dataclass(frozen=True)
 class Ridge:
-    """A fitted ridge: `predict(image, text)` of features (N, D) -> scores (N,)."""
+    """A fitted ridge regression; `predict` maps features (N, D) to scores (N,)."""
 
     terms: Terms
     image_mean: np.ndarray
@@ -40,19 +40,22 @@ def fit_ridge(
     scores: np.ndarray,
     val: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> Ridge:
-    """Ridge on principal components of the training features, the penalty chosen by Spearman on validation pairs.
+    """Fit a ridge regression on principal components. The penalty with the best validation Spearman is kept.
 
     Args:
-        terms: image (256 components of the unit image features), additive (and of the text features: no interaction),
-            cosine (and the pair's cosine, the one term that sees whether they fit).
-        image, text: features of training pairs, (N, D); scores (N,).
-        val: the same of validation pairs.
+        terms: the inputs. "image": 256 principal components of the unit image features. "additive": those and 256 of
+            the unit text features, without interaction. "cosine": those and the cosine of the pair, which is the only
+            term that depends on how image and text fit together.
+        image, text: features of training pairs, each (N, D).
+        scores: human scores of the training pairs, (N,).
+        val: (image, text, scores) of validation pairs.
     """
     image_mean, image_axes = _principal_axes(_unit(image))
     text_mean, text_axes = _principal_axes(_unit(text))
     axes = (image_mean, image_axes, text_mean, text_axes)
     blocks = _blocks(terms, image, text, *axes)
-    # one scale a block: components keep their order of size, or noise directions would weigh as much as the first
+    # One scale per block, so that components keep their relative size. Otherwise noise directions would weigh as much
+    # as the first component.
     std = np.concatenate([np.full(block.shape[1], max(block.std(0).max(), 1e-12)) for block in blocks])
     inputs = np.hstack(blocks)
     mean = inputs.mean(0)
@@ -74,7 +77,7 @@ def _unit(features: np.ndarray) -> np.ndarray:
 def _principal_axes(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = features.mean(0)
     centred = features - mean
-    # of the (D, D) scatter, which is cheaper than a singular value decomposition of (N, D)
+    # eigenvectors of the (D, D) scatter matrix: cheaper than a singular value decomposition of (N, D)
     _, axes = np.linalg.eigh(centred.T @ centred)
     return mean, axes[:, ::-1][:, : min(_COMPONENTS, *features.shape)]
 

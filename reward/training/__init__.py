@@ -1,1 +1,1 @@
-"""From human scores to a trained model: features, fit loop, recipe, controls."""
+"""Train a model on human scores: features, fit loop, recipe, controls."""

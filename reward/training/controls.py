@@ -1,4 +1,4 @@
-"""Twins of a model that cannot judge alignment: what they reach, a score reaches without reading the pair."""
+"""Control models ("twins") that cannot judge alignment. A model shows alignment only by what it reaches beyond them."""
 
 from pathlib import Path
 
@@ -17,10 +17,10 @@ from reward.training.recipe import TrainingConfig
 
 
 class TextBlindTwin(nn.Module):
-    """The same model, shown one constant prompt (the mean of the training prompts' features) for every pair.
+    """The same model with one constant prompt for every pair: the mean of the training prompts' features.
 
     Args:
-        config: the model's own.
+        config: the configuration of the model it is compared to.
     """
 
     def __init__(self, config: HyperAlignConfig):
@@ -30,23 +30,23 @@ class TextBlindTwin(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, image_features: Tensor, text_features: Tensor):
-        """As `HyperAlign.calibrate`, on features (N, D) of training pairs; fixes the constant prompt."""
+        """As `HyperAlign.calibrate`, on features (N, D) of training pairs; also sets the constant prompt."""
         self.text.copy_(text_features.mean(0))
         self.model.calibrate(image_features, self.text.expand_as(text_features))
 
     def forward(self, image_features: Tensor, text_features: Tensor) -> HyperAlignOutput:
-        """Features of pairs, each (B, D) -> output of (B,), the same whatever the texts are."""
+        """Features of pairs, each (B, D) -> output of (B,), which does not depend on the texts."""
         return self.model(image_features, self.text.expand_as(text_features))
 
 
 class AdditiveTwin(nn.Module):
-    """score = f(image) + g(prompt): two models, one shown a constant prompt, one a constant image; no interaction.
+    """score = f(image) + g(prompt), without interaction: f sees a constant prompt, g sees a constant image.
 
-    It knows which pictures look well made and which prompts are easy, but not whether one fits the other. Everything
-    in its output but the score is f's.
+    It can learn which images look good and which prompts are easy, but not whether an image fits its prompt. The
+    output except the score comes from f.
 
     Args:
-        config: the model's own.
+        config: the configuration of the model it is compared to.
     """
 
     def __init__(self, config: HyperAlignConfig):
@@ -57,7 +57,7 @@ class AdditiveTwin(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, image_features: Tensor, text_features: Tensor):
-        """As `HyperAlign.calibrate`, on features (N, D) of training pairs; fixes both constants."""
+        """As `HyperAlign.calibrate`, on features (N, D) of training pairs; also sets both constants."""
         self.image_part.calibrate(image_features, text_features)
         self.image.copy_(image_features.mean(0))
         self.prompt_part.calibrate(self.image.expand_as(image_features), text_features)
@@ -78,10 +78,18 @@ CONTROLS: dict[str, type[TextBlindTwin] | type[AdditiveTwin]] = {
 def fit_control(
     name: str, config: TrainingConfig, train: FeaturePairs, val: FeaturePairs, progress: bool = True
 ) -> nn.Module:
-    """One of `CONTROLS`, trained as the model of `config` is; the additive one without entailment, having no pair.
+    """Train one of `CONTROLS` as `config` trains the model.
+
+    The additive twin is trained without entailment, because it has no geometry of a pair.
 
     Args:
-        config: `config.model.embed_dim` is the features' width.
+        name: a key of `CONTROLS`.
+        config: `config.model.embed_dim` must be the width of the features.
+        train, val: training and validation pairs.
+        progress: show a bar.
+
+    Returns:
+        the trained twin.
     """
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -96,13 +104,17 @@ def fit_control(
 
 
 def save_control(name: str, twin: nn.Module, folder: Path) -> None:
-    """Write a twin's weights into `folder`."""
+    """Write the weights of a twin to `folder`."""
     weights = {key: value.detach().cpu().contiguous() for key, value in twin.state_dict().items()}
     write_whole(_weights_path(name, folder), lambda temporary: save_file(weights, temporary))
 
 
 def load_controls(config: HyperAlignConfig, folder: Path) -> dict[str, nn.Module]:
-    """The twins that lie in `folder`; none where the model was trained without."""
+    """Load the twins saved in `folder`, by name. The dict is empty if the model was trained without them.
+
+    Raises:
+        ValueError: weights do not fit `config`.
+    """
     from safetensors.torch import load_file
 
     found = {}

@@ -1,4 +1,4 @@
-"""Backbone features of a data set, computed once and kept on disk."""
+"""Backbone features of a data set, computed once and cached on disk."""
 
 import hashlib
 import json
@@ -22,26 +22,26 @@ from reward.files.quoting import shortened
 from reward.files.writing import write_whole
 from reward.images.preprocess import to_tensors
 
-# A run that is killed loses no more than this.
+# A killed run loses at most the features of this time.
 SAVE_EVERY_SECONDS = 60
-# Part of the file's name: a change of how pictures are read or resized needs another number.
+# Enters the digest in the file name. Increase it when images are read or resized in another way.
 _VERSION = 2
 _KEY_BYTES = 32
 
 
 class UnreadablePictures(ValueError):
-    """Pictures of a data set that are missing or cannot be decoded; features of the others are kept.
+    """Some images of a data set are missing or cannot be decoded. The features of the others are kept in the cache.
 
     Args:
-        rows: their row numbers, ascending.
-        reasons: one for each, with the path.
+        rows: row numbers of these images, ascending.
+        reasons: one message per row, with the path.
     """
 
     def __init__(self, rows: Sequence[int], reasons: Sequence[str]):
         self.rows, self.reasons = tuple(rows), tuple(reasons)
         shown = "\n  ".join(self.reasons[:10]) + ("\n  ..." if len(self.reasons) > 10 else "")
         super().__init__(
-            f"Expected readable pictures but {len(self.rows)} are not; fetch them again, or leave these rows out "
+            f"Expected readable pictures but {len(self.rows)} are not; download them again, or skip these rows "
             f"(skip_bad, --skip-bad):\n  {shown}"
         )
 
@@ -54,24 +54,29 @@ def backbone_features(
     batch_size: int = 32,
     progress: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Un-normalised features of pictures and prompts; each distinct picture and prompt is encoded once.
+    """Un-normalised features of images and prompts. Each distinct image and prompt is encoded once.
 
-    One file for a backbone (its weights, transform and dtype, not its name), in it one entry for a picture's content
-    and one for a prompt's tokens: renamed pictures are found again, changed ones are not mistaken for what they were.
+    The cache has one file per backbone. The file is chosen by the backbone's weights, transform and dtype, not by its
+    name. Its entries are found by the content of an image or the tokens of a prompt, so a renamed image is found again
+    and a changed image is encoded again.
 
     Args:
-        images: paths, N.
-        prompts: N, or any number.
-        cache_dir: folder of the cache files, made if need be; None: nothing is read or written.
-        batch_size: pictures or prompts at a time.
-        progress: show a bar where there is something to compute.
+        backbone: encodes what is not in the cache.
+        images: N paths.
+        prompts: any number of prompts.
+        cache_dir: folder of the cache files, created if it does not exist; None disables the cache.
+        batch_size: images or prompts encoded at once.
+        progress: show a bar if there is something to compute.
 
     Returns:
         image features (N, D) and text features (len(prompts), D), float32 on the CPU, without gradient.
 
     Raises:
-        UnreadablePictures: at the end, when all others are in the cache.
-        ValueError: batch_size below 1, features that are not finite.
+        UnreadablePictures: some images cannot be read; raised after all others are in the cache.
+        ValueError: batch_size is below 1, or a feature is not finite.
+
+    Example:
+        >>> image, text = backbone_features(backbone, ["ring.png"], ["a red ring"], "cache")  # doctest: +SKIP
     """
     if batch_size < 1:
         raise ValueError(f"Expected batch_size of at least 1 but got {batch_size}")
@@ -91,7 +96,7 @@ def backbone_features(
                 bad[path] = str(error)
         return readable, backbone.encode_images(to_tensors(pictures, keep_bytes=True)) if pictures else None
 
-    # A caller's autocast would leave its rounding in a cache that later callers share.
+    # autocast off, because its rounding would stay in the cache that later callers share
     with torch.no_grad(), torch.autocast(backbone.device.type, enabled=False):
         try:
             cache.fill("image", image_keys, encode_paths, batch_size, progress)
@@ -99,7 +104,7 @@ def backbone_features(
         finally:
             cache.save()
     if bad:
-        # of files with the same content only one was tried
+        # only one of several files with the same content was tried
         reasons = {image_keys[path]: reason for path, reason in bad.items() if path in image_keys}
         for path, key in image_keys.items():
             if key in reasons:
@@ -116,18 +121,18 @@ def _content_key(path: Path, bad: dict[Path, str]) -> bytes | None:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
-    # ValueError: a NUL, or half a surrogate pair, in its name
+    # ValueError: the name contains a NUL or half a surrogate pair
     except (OSError, ValueError) as error:
         bad[path] = f"Expected an image file but could not read {shortened(path)}: {shortened(error)}"
         return None
 
 
 def _token_keys(backbone: Backbone, prompts: list[str]) -> dict[str, bytes]:
-    """Tokens, not letters: with another tokenizer the same weights see another text."""
+    """A key for each prompt. It contains the tokens, because another tokenizer gives the same weights another input."""
     if not prompts:
         return {}
     tokens = backbone.tokenizer.open_clip_tokenizer(prompts).to(torch.int64)
-    # the prompt too: two that are cut alike may differ in what `Tokenizer` then puts at the end
+    # It also contains the prompt: `Tokenizer` may end two prompts differently that are cut to the same tokens.
     return {
         prompt: hashlib.sha256(row.numpy().tobytes() + prompt.encode()).digest()
         for prompt, row in zip(prompts, tokens, strict=True)
@@ -135,7 +140,7 @@ def _token_keys(backbone: Backbone, prompts: list[str]) -> dict[str, bytes]:
 
 
 def _file(folder: Path, backbone: Backbone) -> Path:
-    """Named for people by the backbone's name, told apart by what its features depend on."""
+    """The cache file: the backbone's name for readers, and a digest of everything that its features depend on."""
     digest = hashlib.sha256()
     settings = [_VERSION, backbone.model_config, backbone.preprocess_config, str(backbone.dtype)]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -147,7 +152,7 @@ def _file(folder: Path, backbone: Backbone) -> Path:
 
 
 class _Cache:
-    """Features by key, in memory and (with a path) in one file that is always whole."""
+    """Features by key, in memory and, with a path, in one file that is always complete."""
 
     def __init__(self, path: Path | None, dim: int):
         self.path, self.dim = path, dim
@@ -156,7 +161,7 @@ class _Cache:
         self.saved_at = time.monotonic()
 
     def fill(self, kind: str, keys: dict, encode: Callable, batch_size: int, progress: bool) -> None:
-        """Compute what is missing; `encode` takes a batch of names and gives those that it could encode, (B, D)."""
+        """Compute missing features. `encode` maps names to the names it could encode and their features (B, D)."""
         known = self.features[kind]
         # two files with the same content are one picture
         first: dict[bytes, Any] = {}
@@ -186,7 +191,7 @@ class _Cache:
     def save(self) -> None:
         if self.path is None or not self.unsaved:
             return
-        # another process may have added its own meanwhile
+        # another process may have added features in the meantime
         for kind, others in self._read(told=True).items():
             for key, row in others.items():
                 self.features[kind].setdefault(key, row)
@@ -205,13 +210,15 @@ class _Cache:
         try:
             with safe_open(self.path, framework="pt") as file:
                 tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-            # caches of version 0.1.0 have none
+            # caches of version 0.1.0 have no digest
             if metadata and metadata["digest"] != state_digest("", tensors):
                 raise ValueError("its contents are not what was written")
             return {kind: self._rows(tensors[f"{kind}_keys"], tensors[f"{kind}_features"]) for kind in empty}
         except (SafetensorError, KeyError, ValueError) as error:
             if not told:
-                warnings.warn(f"{self.path} is no feature cache ({error}); it is written anew", stacklevel=4)
+                warnings.warn(
+                    f"{self.path} is not a valid feature cache ({error}); it will be rewritten", stacklevel=4
+                )
             return empty
 
     def _rows(self, keys: Tensor, features: Tensor) -> dict[bytes, Tensor]:

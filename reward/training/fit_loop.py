@@ -1,4 +1,4 @@
-"""The training loop: epochs of AdamW steps, the best epoch by validation kept, stopped early, resumed exactly."""
+"""The training loop: AdamW, the best epoch by validation, early stopping, exact resume."""
 
 import copy
 import math
@@ -23,7 +23,7 @@ Pairs = FeaturePairs | ImagePairs
 
 @dataclass
 class _Course:
-    """How far a fit has come."""
+    """Progress of a fit: epochs done, history, and the best epoch with its weights."""
 
     epoch: int = 0
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -47,28 +47,37 @@ def fit(
     progress: bool = True,
     description: str = "fit head",
 ) -> dict[str, list[float]]:
-    """Minimise `objective` over `train`; with `val` the best epoch's weights are kept. Of test pairs it knows nothing.
+    """Minimise `objective` over `train`. With `val`, the weights of the best epoch are kept.
 
     Args:
-        head: calibrated; (image features, text features) -> `HyperAlignOutput`. Trained in place.
-        val: with `config.patience`, training stops after that many epochs without a better one. It leaves the weights
-            alone where `config.keep_epoch` is "last".
-        select: better means a higher validation SRCC (equal ones: a smaller regression loss), or the latter alone.
-        processes: those that share the batches; each must call this with the same arguments.
-        watch: values for the history, called after each epoch.
-        state_path: where the state goes after each epoch. A resumed run ends as an uninterrupted one, bit by bit on
-            CPU.
-        resume: go on from `state_path` if it is there.
+        head: maps (image features, text features) to `HyperAlignOutput`. It must be calibrated; it is trained in place.
+        train: training pairs.
+        val: validation pairs. Training stops after `config.patience` epochs without a better one. If
+            `config.keep_epoch` is "last", they do not choose the weights.
+        objective: the loss.
+        config: epochs, batch size, learning rates and so on.
+        select: how epochs are compared. "srcc": by validation SRCC, ties by regression loss. "regression": by
+            validation regression loss.
+        processes: the processes that share the batches. Each must call this function with the same arguments.
+        watch: called after each epoch; its values are added to the history.
+        state_path: file for the state after each epoch. On a CPU, a resumed run ends bit for bit as an uninterrupted
+            one.
+        resume: continue from `state_path` if the file exists.
+        progress: show a bar with the name `description`.
 
     Returns:
-        history, one value an epoch: loss, regression, ranking, entailment, saturated_share, what `watch` gives and
+        history, one value per epoch: loss, regression, ranking, entailment, saturated_share, the values of `watch`, and
         with `val` also val_regression and val_srcc.
 
     Raises:
-        ValueError: the loss is not finite; `val` with fewer than two different scores; the state is of another run.
+        ValueError: the loss is not finite, `val` has fewer than two different scores, or the state belongs to another
+            run.
     """
     if val is not None and len(val.scores.unique()) < 2:
-        raise ValueError("Expected validation pairs with at least two different scores: there is nothing to rank")
+        raise ValueError(
+            "Expected validation pairs with at least two different scores, because equal scores cannot be ranked; "
+            "use more validation pairs"
+        )
     processes = processes or Processes()
     backbone = train.backbone
     whole = nn.ModuleDict({"head": head} if backbone is None else {"head": head, "backbone": backbone})
@@ -134,7 +143,7 @@ def _epoch(
     parameters: list[Tensor],
     processes: Processes,
 ) -> dict[str, float]:
-    """One pass over the training pairs; returns the means of its losses."""
+    """Train for one epoch; returns the mean of each loss over the pairs."""
     count, device = len(train), train.scores.device
     batches = torch.randperm(count, generator=generator).to(device).split(config.batch_size)
     sums: dict[str, Tensor] = {}
@@ -166,7 +175,7 @@ def _epoch(
 
 @torch.no_grad()
 def predict(head: nn.Module, pairs: Pairs, processes: Processes | None = None) -> Tensor:
-    """Scores (N,) of all pairs; the processes share the work and each gets the whole."""
+    """Scores (N,) of all pairs. The processes share the work, and each returns all scores."""
     processes = processes or Processes()
     rows = torch.arange(len(pairs), device=pairs.scores.device)
     chunks = rows.split(pairs.chunk * processes.count)
@@ -175,7 +184,7 @@ def predict(head: nn.Module, pairs: Pairs, processes: Processes | None = None) -
 
 @torch.no_grad()
 def all_features(pairs: Pairs, processes: Processes | None = None) -> tuple[Tensor, Tensor]:
-    """(image, text) features of all pairs, each (N, D)."""
+    """(image, text) features of all pairs, each (N, D). The processes share the work, and each returns all features."""
     processes = processes or Processes()
     chunks = torch.arange(len(pairs), device=pairs.scores.device).split(pairs.chunk * processes.count)
     found = [[processes.join(f, len(c)) for f in pairs.features(processes.share(c))] for c in chunks]
@@ -184,7 +193,7 @@ def all_features(pairs: Pairs, processes: Processes | None = None) -> tuple[Tens
 
 
 def validate(head: nn.Module, val: Pairs, processes: Processes) -> dict[str, float]:
-    """val_regression and val_srcc."""
+    """The validation statistics val_regression (mean squared error) and val_srcc (Spearman)."""
     predicted = predict(head, val, processes)
     return {
         "val_regression": regression_loss(predicted, val.scores).item(),
@@ -193,7 +202,7 @@ def validate(head: nn.Module, val: Pairs, processes: Processes) -> dict[str, flo
 
 
 def spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation, ties by average rank; NaN where one side is constant."""
+    """Spearman's rank correlation of (N,) values, with average ranks for ties; NaN if one side is constant."""
     from scipy.stats import rankdata
 
     a, b = (torch.from_numpy(rankdata(v.detach().double().cpu().numpy())) for v in (x, y))

@@ -1,4 +1,4 @@
-"""Where a fit gets the features of a pair from: a table of them, or the pictures and a backbone that trains too."""
+"""Training pairs: precomputed features, or images that a backbone encodes while it is trained too."""
 
 import contextlib
 import hashlib
@@ -18,18 +18,20 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class FeaturePairs:
-    """Un-normalised backbone features (N, D), (N, D) and human scores (N,) in [0, 1], checked against a head.
+    """Precomputed backbone features of N pairs with their human scores, checked against a head.
 
     Args:
-        head: whose width, device and dtype they get.
-        name: of the part, for messages.
+        head: sets the expected width, and the device and dtype that the tensors are moved to.
+        image_features, text_features: un-normalised, each (N, D).
+        scores: human scores in [0, 1], (N,).
+        name: name of the pairs in error messages, for example "training".
 
     Raises:
-        ValueError: shapes that do not fit, scores outside [0, 1], non-finite values, no pair.
+        ValueError: the shapes do not fit, scores are outside [0, 1], values are not finite, or there are no pairs.
     """
 
     backbone = None
-    # rows of a forward pass without gradients
+    # pairs per forward pass without gradients
     chunk = 8192
 
     def __init__(self, head: HyperAlign, image_features: Tensor, text_features: Tensor, scores: Tensor, name: str):
@@ -43,7 +45,7 @@ class FeaturePairs:
         return self.image[rows], self.text[rows]
 
     def fingerprint(self) -> str:
-        """Changes with any value."""
+        """A digest of all features and scores."""
         digest = hashlib.sha256()
         for values in (self.image, self.text, self.scores):
             digest.update(values.cpu().numpy().tobytes())
@@ -51,12 +53,17 @@ class FeaturePairs:
 
 
 class ImagePairs:
-    """Pictures and prompts (N each) with scores (N,), encoded anew at every step by a backbone that trains too.
+    """Images, prompts and human scores of N pairs. A backbone that is trained too encodes them at every step.
 
     Args:
-        backbone: unfrozen by the caller.
-        mixed_precision: of the image tower's forward pass: no, bf16, fp16.
-        chunk: rows of a forward pass without gradients.
+        backbone: must be unfrozen by the caller.
+        images, prompts: paths and texts, N each.
+        scores: human scores in [0, 1], (N,).
+        mixed_precision: precision of the image tower's forward pass: no, bf16 or fp16.
+        chunk: pairs per forward pass without gradients.
+
+    Raises:
+        ValueError: the lengths differ.
     """
 
     def __init__(
@@ -82,19 +89,19 @@ class ImagePairs:
         return len(self.scores)
 
     def features(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(image, text) features of (B,) rows, each (B, D); with gradients to the backbone where they are enabled."""
+        """(image, text) features of (B,) rows, each (B, D); with gradients to the backbone if grad mode is on."""
         indices = rows.tolist()
         pictures = list(self._readers.map(lambda i: to_tensors(self.images[i], keep_bytes=True)[0], indices))
         device = self.backbone.device
         if not torch.is_grad_enabled():
-            # its cache of prompts holds features of the weights before the last step
+            # the cache of prompt features is outdated after an optimiser step
             self.backbone.clear_cache()
         with torch.autocast(device.type, self.dtype) if self.dtype else contextlib.nullcontext():
             image = self.backbone.encode_images([picture.to(device) for picture in pictures])
         return image, self.backbone.encode_prompts([self.prompts[i] for i in indices])
 
     def fingerprint(self) -> str:
-        """Changes with any path, prompt or score."""
+        """A digest of all paths, prompts and scores."""
         digest = hashlib.sha256(self.scores.cpu().numpy().tobytes())
         for image, prompt in zip(self.images, self.prompts, strict=True):
             digest.update(f"{fspath(image)}\0{prompt}\0".encode())

@@ -1,4 +1,4 @@
-"""Which learning rate and which decay each parameter of a training run has."""
+"""The learning rate and weight decay of each parameter in a training run."""
 
 from collections.abc import Mapping
 
@@ -10,19 +10,19 @@ GROUPS = ("head", "adapter", "scales", "backbone")
 def parameter_groups(
     head: nn.Module, backbone: nn.Module | None, learning_rates: Mapping[str, float], weight_decay: float
 ) -> list[dict]:
-    """AdamW's groups: head, adapter, scales and, where one is trained, backbone.
+    """Parameter groups for AdamW: head, adapter, scales and, if it is trained, backbone.
 
-    Matrices decay; biases, layer norms' gains, the scales a0 and the adapters' gates, whose zero means nothing
-    special, do not.
+    Only matrices get weight decay. Biases, gains of layer norms, the scales a0 and the gates of the adapters do not,
+    because 0 is no natural value for them.
 
     Args:
-        head: a `HyperAlign`, or a control built of some.
-        backbone: trained too, or None.
-        learning_rates: of each of `GROUPS`.
-        weight_decay: of the matrices.
+        head: a `HyperAlign`, or a control that contains some.
+        backbone: the backbone if it is trained too, else None.
+        learning_rates: the learning rate of each of `GROUPS`.
+        weight_decay: decay of the matrices.
 
     Returns:
-        dicts with `params`, `name`, `lr` and `weight_decay`; no empty ones.
+        dicts with `params`, `name`, `lr` and `weight_decay`; groups without parameters are left out.
     """
     found: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in head.named_parameters():

@@ -1,4 +1,4 @@
-"""The human scores that `hyperalign train` and `evaluate` are given, with or without what cannot be used."""
+"""Load the rated data set for `hyperalign train` and `evaluate`, optionally without rows that cannot be used."""
 
 import sys
 from collections.abc import Sequence
@@ -16,10 +16,13 @@ _SHOWN = 10
 
 
 def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) -> AlignmentDataset:
-    """A data set; with `skip_bad` without the rows that cannot be used and the pictures that cannot be decoded.
+    """Load a data set of images, prompts and human scores.
 
     Args:
-        columns: ROLE=NAME of a table's columns.
+        name: name of the data set, see `load_dataset`.
+        path: its folder or table.
+        columns: names of a table's columns as ROLE=NAME, for example score=mos.
+        skip_bad: leave out rows that cannot be used and images that cannot be decoded, instead of raising.
 
     Raises:
         ValueError: as `load_dataset`; a word in `columns` without `=`, or two columns for one role.
@@ -39,7 +42,7 @@ def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) ->
 
 
 def tell_bad(dataset: AlignmentDataset) -> None:
-    """Say on standard error what was left out."""
+    """Print the rows that were left out to standard error."""
     if not dataset.bad:
         return
     print(f"left out {len(dataset.bad)} of {len(dataset.bad) + len(dataset)} pairs:", file=sys.stderr)
@@ -50,12 +53,12 @@ def tell_bad(dataset: AlignmentDataset) -> None:
 
 
 def _unreadable(images: Sequence[Path]) -> dict[int, str]:
-    """Row -> why its picture cannot be decoded. Before the work: every process leaves out the same ones then."""
+    """Row -> why its image cannot be decoded. Checked before training, so that all processes skip the same rows."""
 
     def problem(image: Path) -> str:
         try:
             to_tensors(image, keep_bytes=True)
-        # whatever a decoder does with a damaged file
+        # a decoder can raise anything for a damaged file
         except Exception as error:
             return str(error) if isinstance(error, ValueError) else f"{image}: {type(error).__name__}: {error}"
         return ""

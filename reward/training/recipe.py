@@ -1,4 +1,4 @@
-"""What a training run can be told: the model, the optimiser, the split; strict YAML in and out."""
+"""The configuration of a training run (model, optimiser, split), read from and written to strict YAML."""
 
 import dataclasses
 import difflib
@@ -14,7 +14,7 @@ from reward.files.writing import write_text
 from reward.model.config import HyperAlignConfig, check_type
 
 _FLOAT_TEXT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# the width is the backbone's, and a file that names another would only be wrong
+# the backbone decides the width, so a recipe must not name one
 _NOT_IN_RECIPES = "embed_dim"
 
 
@@ -24,11 +24,11 @@ def _knob(default: Any, help: str, **rules: float) -> Any:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Configuration of a training run; `model` is the model's own, whose `embed_dim` the backbone decides.
+    """Configuration of a training run. `model` configures the model; the backbone decides its `embed_dim`.
 
     Raises:
-        TypeError: a value of the wrong type.
-        ValueError: a value out of range.
+        TypeError: a value has the wrong type.
+        ValueError: a value is out of range, or two values contradict each other.
 
     Example:
         >>> TrainingConfig(epochs=5, model=HyperAlignConfig(modulation="none")).model.modulation
@@ -36,31 +36,31 @@ class TrainingConfig:
     """
 
     model: HyperAlignConfig = field(default_factory=HyperAlignConfig, metadata={"help": "Fields of the model."})
-    seed: int = _knob(0, "Seed of the start values and of the shuffling; same seed, same model.", min=0)
+    seed: int = _knob(0, "Seed of the initial weights and of the shuffling.", min=0)
 
     split_seed: int = _knob(0, "Seed of the split by prompt.", min=0)
-    test_share: float = _knob(0.2, "Share of the prompts that is never looked at in training.", min=0, below=1)
-    val_share: float = _knob(0.1, "Share of the prompts that decides when to stop.", above=0, below=1)
+    test_share: float = _knob(0.2, "Share of the prompts for the test; they are not used in training.", min=0, below=1)
+    val_share: float = _knob(0.1, "Share of the prompts for validation.", above=0, below=1)
 
-    epochs: int = _knob(20, "Epochs at most.", min=1)
-    batch_size: int = _knob(8, "Pairs an optimiser step, all processes together.", min=1)
+    epochs: int = _knob(20, "Largest number of epochs.", min=1)
+    batch_size: int = _knob(8, "Pairs per optimiser step, over all processes together.", min=1)
     lr_head: float = _knob(1e-3, "Learning rate of the modulation.", above=0)
     lr_adapter: float = _knob(1e-3, "Learning rate of the adapters' matrices and biases.", above=0)
     lr_scales: float = _knob(1e-3, "Learning rate of the scales a0 and the adapters' gates.", above=0)
     lr_backbone: float = _knob(1e-6, "Learning rate of the backbone, with fine_tune.", above=0)
-    lr_schedule: Literal["constant", "cosine"] = _knob("cosine", "Course of the learning rates; cosine ends at 0.")
-    weight_decay: float = _knob(1e-2, "AdamW's decay of matrices; scales, gates and biases never decay.", min=0)
-    max_grad_norm: float = _knob(1.0, "Gradient norm is clipped to this.", above=0)
+    lr_schedule: Literal["constant", "cosine"] = _knob("cosine", "Schedule of the learning rates; cosine ends at 0.")
+    weight_decay: float = _knob(1e-2, "Weight decay of matrices; scales, gates and biases have none.", min=0)
+    max_grad_norm: float = _knob(1.0, "The gradient is clipped to this norm.", above=0)
 
-    patience: int = _knob(5, "Stop after that many epochs without a better validation SRCC; 0: never.", min=0)
+    patience: int = _knob(5, "Stop after this many epochs without a better validation SRCC; 0: never.", min=0)
     keep_epoch: Literal["best", "last"] = _knob(
-        "best", "Epoch that is kept: the best by validation SRCC, or the last, as few validation prompts mislead."
+        "best", "Epoch to keep: the best by validation SRCC, or the last, if there are few validation prompts."
     )
     fine_tune: bool = _knob(False, "Train the backbone too; its features are then not cached.")
     mixed_precision: Literal["no", "bf16", "fp16"] = _knob(
-        "no", "Of the image tower when it is trained; the geometry, which cancels in half precision, stays float32."
+        "no", "Precision of the image tower with fine_tune; the geometry stays float32, because it needs the precision."
     )
-    controls: bool = _knob(True, "Train the twins that an evaluation shows beside the model (three fits for one).")
+    controls: bool = _knob(True, "Also train the two control models that an evaluation compares with (3 fits in all).")
 
     def __post_init__(self):
         for item in dataclasses.fields(self):
@@ -76,32 +76,32 @@ class TrainingConfig:
                     raise ValueError(f"Expected {item.name} to be {words} {rules[rule]} but got {quoted(value)}")
         if self.test_share + self.val_share >= 1:
             raise ValueError(
-                f"Expected test_share + val_share below 1, so that prompts are left to train on, but got "
+                f"Expected test_share + val_share below 1, so that some prompts are left for training, but got "
                 f"{self.test_share} + {self.val_share}"
             )
         if self.keep_epoch == "last" and self.patience > 0:
             raise ValueError(
-                f"Expected patience 0 with keep_epoch 'last' but got {self.patience}: a run that stops for want of a "
-                "better epoch would end on one that is not better"
+                f"Expected patience 0 with keep_epoch 'last' but got {self.patience}; early stopping would keep an "
+                "epoch that is not the best. Set patience: 0, or keep_epoch: best"
             )
         if self.mixed_precision != "no" and not self.fine_tune:
             raise ValueError(
-                f"Expected mixed_precision 'no' with a frozen backbone but got {self.mixed_precision!r}: its features "
-                "are cached in float32, and the head computes in float32. Set fine_tune: true, or leave it"
+                f"Expected mixed_precision 'no' with a frozen backbone but got {self.mixed_precision!r}; its features "
+                "are cached in float32, and the head computes in float32. Set fine_tune: true, or leave it out"
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields; `model` without its width."""
+        """All fields as a dict; `model` is a dict without `embed_dim`."""
         values = dataclasses.asdict(self)
         del values["model"][_NOT_IN_RECIPES]
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainingConfig":
-        """Strict inverse of `to_dict`; absent keys are defaults.
+        """Strict inverse of `to_dict`. Missing keys take their defaults.
 
         Raises:
-            TypeError, ValueError: as the class; an unknown key, with the nearest one.
+            TypeError, ValueError: as the class, or a key is unknown; the message suggests a similar one.
         """
         names = {item.name: item for item in dataclasses.fields(cls)}
         for key in values:
@@ -116,12 +116,16 @@ class TrainingConfig:
 def load_training_config(
     path: str | PathLike | None = None, overrides: Mapping[str, Any] | None = None
 ) -> TrainingConfig:
-    """TrainingConfig from a YAML file (None: the defaults), then from `overrides` such as {"model.curvature": 2.0}.
+    """Read a TrainingConfig from a YAML file, then apply overrides.
+
+    Args:
+        path: the YAML file; None uses the defaults.
+        overrides: values by field, for example {"epochs": 3, "model.curvature": 2.0}.
 
     Raises:
-        FileNotFoundError: no such file.
-        TypeError, ValueError: not YAML, not a mapping, an `env:` block, an unknown key, a value of the wrong type or
-            out of range; the message names the file.
+        FileNotFoundError: the file does not exist.
+        TypeError, ValueError: the file is not YAML or not a mapping, has an `env:` block or an unknown key, or a value
+            has the wrong type or is out of range. The message names the file.
 
     Example:
         >>> load_training_config("configs/hyperalign_adapter.yaml", {"epochs": 3}).epochs
@@ -131,7 +135,7 @@ def load_training_config(
     source = "" if path is None else f"{path}: "
     overrides = dict(overrides or {})
     if "model.backbone" in overrides:
-        # another backbone has its own weights, not those that the file names
+        # the weights that the file names belong to the old backbone
         overrides.setdefault("model.pretrained", None)
     for name, value in overrides.items():
         parent, _, child = name.partition(".")
@@ -150,7 +154,7 @@ def load_training_config(
 
 
 def write_training_config(config: TrainingConfig, path: str | PathLike) -> None:
-    """The whole config, defaults included, as a YAML file that `load_training_config` reads back."""
+    """Write the whole config, with defaults, to a YAML file that `load_training_config` reads."""
     import yaml
 
     write_text(Path(path), yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True))
@@ -167,8 +171,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: expected a mapping of field: value but got {type(values).__name__}")
     if "env" in values:
         raise ValueError(
-            f"{path}: an `env:` block is refused, since a recipe must not change the environment of the process; set "
-            "the variables in the shell"
+            f"{path}: an `env:` block is not allowed, because a recipe must not change the environment of the process; "
+            "set the variables in the shell"
         )
     return values
 
@@ -179,7 +183,9 @@ def _model_config(values: Any) -> HyperAlignConfig:
     if not isinstance(values, Mapping):
         raise TypeError(f"Expected model to be a mapping of the model's fields but got {type(values).__name__}")
     if _NOT_IN_RECIPES in values:
-        raise ValueError(f"Expected no {_NOT_IN_RECIPES} in model: it is the backbone's; leave the line out")
+        raise ValueError(
+            f"Expected no {_NOT_IN_RECIPES} in model, because the backbone decides it; delete the line"
+        )
     default = HyperAlignConfig()
     kinds = {item.name: item.type for item in dataclasses.fields(HyperAlignConfig)}
     read = {key: _plain(kinds.get(key), value) for key, value in values.items()}
@@ -190,7 +196,7 @@ def _model_config(values: Any) -> HyperAlignConfig:
 
 
 def _plain(kind: Any, value: Any) -> Any:
-    """What YAML 1.1 reads otherwise than everybody means it: 1e-4 as text, `no` as false."""
+    """Undo two surprises of YAML 1.1: it reads 1e-4 as text and `no` as false."""
     if kind is float and isinstance(value, str) and _FLOAT_TEXT.fullmatch(value):
         return float(value)
     if value is False and kind is not bool and "no" in getattr(kind, "__args__", ()):

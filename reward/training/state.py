@@ -1,4 +1,4 @@
-"""The state of a fit after an epoch, in one safetensors file: weights, optimiser, best weights, random state."""
+"""Save and read the state of a fit after an epoch: weights, optimiser, best weights, random state."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ from reward.files.writing import write_whole
 
 
 def write_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
-    """Write tensors and JSON values as one file, whole or not at all."""
-    # clones: safetensors refuses tensors that share memory, as tied weights do
+    """Write tensors and JSON values to one safetensors file, whole or not at all."""
+    # clones, because safetensors refuses tensors that share memory, as tied weights do
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     text = json.dumps(values)
     metadata = {"values": text, "digest": state_digest(text, plain)}
@@ -24,32 +24,32 @@ def write_state(path: Path, tensors: dict[str, Tensor], values: dict[str, Any]) 
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_state` wrote.
+    """Read the tensors and values that `write_state` wrote.
 
     Raises:
-        ValueError: a damaged file.
+        ValueError: the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-        # states of version 0.1.0 have none
+        # states of version 0.1.0 have no digest
         if "digest" in metadata and state_digest(metadata["values"], tensors) != metadata["digest"]:
-            raise KeyError("the contents are not what was written, their digest is another")
+            raise KeyError("the contents have changed since they were written")
         return tensors, json.loads(metadata["values"])
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
-            f"Expected the state of a training run at {path} but could not read it: {error}; delete it to start anew"
+            f"Expected the state of a training run at {path} but could not read it: {error}; delete it to start over"
         ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """AdamW's moments and step counts, named by the parameter's place."""
+    """AdamW's moments and step counts, named by the parameter's index."""
     state = optimizer.state_dict()["state"]
     return {f"{place}.{name}": value for place, values in state.items() for name, value in values.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` took; the groups stay as they are."""
+    """Load the tensors of `optimizer_tensors` into an optimiser. Its parameter groups stay as they are."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         place, _, key = name.partition(".")
@@ -66,6 +66,6 @@ def refuse_other_run(kept: dict[str, Any], now: dict[str, Any], path: Path) -> N
     ]
     if differing:
         raise ValueError(
-            f"Expected the settings and data of the run that {path} is the state of, but these differ: "
-            f"{'; '.join(differing)}. Use the old ones, or train anew without resume"
+            f"Expected the settings and data of the run whose state is {path}, but these differ: "
+            f"{'; '.join(differing)}. Use the old ones, or start over without resume"
         )

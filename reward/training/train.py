@@ -1,4 +1,4 @@
-"""Train HyperAlign on human scores: a head on given features, or a whole run from a data set to a model folder."""
+"""Train HyperAlign on human scores: a head on precomputed features, or a whole run from data set to model folder."""
 
 import csv
 import dataclasses
@@ -54,28 +54,32 @@ def fit_head(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, list[float]]:
-    """Minimise regression + lambda_rank * ranking + lambda_ent * entailment with AdamW and a cosine schedule.
+    """Train a head on precomputed features, with AdamW and a cosine schedule.
 
-    Mean norms and the standardisation of Z are set from the training features first. With `val`, the weights of the
-    epoch with the smallest validation regression loss are kept; with `patience` too, those of the highest validation
-    SRCC.
+    The loss is regression + lambda_rank * ranking + lambda_ent * entailment. The head is calibrated on the training
+    features first. With `val`, the weights of the epoch with the smallest validation regression loss are kept. With
+    `val` and `patience`, the weights of the epoch with the highest validation SRCC are kept.
 
     Args:
         model: the head, trained in place.
         image_features, text_features: un-normalised backbone features of pairs, (N, D).
         scores: human scores in [0, 1], (N,).
+        epochs: largest number of epochs.
+        batch_size: pairs per step.
+        lr, weight_decay: learning rate and weight decay of AdamW.
         lambda_rank, lambda_ent, entailment: by default as in `model.config`.
         val: (image_features, text_features, scores) of held-out pairs.
-        patience: stop after that many epochs without a higher SRCC on `val`.
-        seed: of the shuffling; two runs from equal weights are equal.
+        patience: stop after this many epochs without a higher SRCC on `val`.
+        seed: seed of the shuffling. Two runs with equal initial weights and equal seeds are equal.
         progress: show a bar.
 
     Returns:
-        history, one value an epoch: loss, regression, ranking, entailment, saturated_share, std_text_radius, and with
+        history, one value per epoch: loss, regression, ranking, entailment, saturated_share, std_text_radius, and with
         `val` also val_regression and val_srcc.
 
     Raises:
-        ValueError: shapes that do not fit, scores outside [0, 1], non-finite input or loss, `patience` without `val`.
+        ValueError: shapes do not fit, scores are outside [0, 1], input or loss is not finite, or `patience` is given
+            without `val`.
 
     Example:
         >>> history = fit_head(HyperAlign(HyperAlignConfig(embed_dim=8)), image, text, scores, epochs=3)
@@ -94,7 +98,9 @@ def fit_head(
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"Expected epochs and batch_size of at least 1 but got {epochs} and {batch_size}")
     if patience is not None and val is None:
-        raise ValueError(f"Expected val with patience={patience}: without validation pairs nothing says when to stop")
+        raise ValueError(
+            f"Expected val with patience={patience}, because early stopping needs validation pairs, but got val=None"
+        )
     config = TrainingConfig(
         seed=seed,
         epochs=epochs,
@@ -122,11 +128,11 @@ def train_head(
     resume: bool = False,
     progress: bool = True,
 ) -> tuple[HyperAlign, dict[str, list[float]]]:
-    """A new head (for `ImagePairs` the backbone too) trained as `config` says; `config.keep_epoch` says what is kept.
+    """Train a new head, and with `ImagePairs` also the backbone.
 
     Args:
-        config: `config.model.embed_dim` is the features' width.
-        train, val: never the test pairs.
+        config: `config.model.embed_dim` must be the width of the features.
+        train, val: training and validation pairs. They must not contain test pairs.
         processes, state_path, resume, progress: as in `reward.training.fit_loop.fit`.
 
     Returns:
@@ -144,7 +150,7 @@ def train_head(
 
 
 def new_head(config: TrainingConfig) -> HyperAlign:
-    """An untrained head whose start values depend on `config.seed` alone."""
+    """An untrained head. Its initial weights depend only on `config.model` and `config.seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         return HyperAlign(config.model)
@@ -159,24 +165,33 @@ def train(
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Split a data set by prompt, train on its first part, stop by its second, measure on its third; save the model.
+    """Train a model on a data set and save it. The data set is split by prompt into training, validation and test.
 
-    Writes into `output_dir` what `HyperAlignReward.from_pretrained` reads, and training.yaml, split.json (the prompts
-    of each part, the score's range), history.csv, metrics.json and controls/ (the twins' weights). Several processes,
-    started by `accelerate launch`, share the batches and end with the same weights as one, up to rounding.
+    Writes to `output_dir` the files that `HyperAlignReward.from_pretrained` reads. Also writes training.yaml,
+    split.json (the prompts of each part, the range of the scores), history.csv, metrics.json and controls/ (weights of
+    the control models). Several processes, started by `accelerate launch`, share the batches. They end with the same
+    weights as one process, up to rounding.
 
     Args:
-        dataset: human scores in any range; scaled to [0, 1] by the training part's range.
-        cache_dir: where features of the frozen backbone are kept; None: nowhere.
-        resume: go on with a run that was interrupted.
+        config: configuration of the run.
+        dataset: human scores in any range. They are scaled to [0, 1] by the range of the training part.
+        output_dir: created if it does not exist.
+        cache_dir: folder for features of the frozen backbone; None disables the cache.
+        resume: continue an interrupted run.
+        progress: show bars.
 
     Returns:
-        what metrics.json holds: epochs, best_epoch, val_srcc, test (see `correlations`), controls (the same for each
-        twin), seconds.
+        the contents of metrics.json: epochs, best_epoch, val_srcc, test (see `correlations`), controls (the same for
+        each control model), seconds.
 
     Raises:
-        FileExistsError: `output_dir` holds a model, or without `resume` the state of a run.
-        ValueError: too few prompts, scores that are not finite, a loss that is not; another run's state.
+        FileExistsError: `output_dir` contains a model, or contains the state of a run and `resume` is False.
+        ValueError: there are too few prompts, a score or the loss is not finite, or the state belongs to another run.
+
+    Example:
+        >>> metrics = train(TrainingConfig(epochs=5), dataset, "runs/hyperalign")  # doctest: +SKIP
+        >>> sorted(metrics)  # doctest: +SKIP
+        ['best_epoch', 'controls', 'epochs', 'seconds', 'test', 'val_srcc']
     """
     from reward.backbone.loading import resolve_backbone
     from reward.backbone.towers import Backbone
@@ -196,7 +211,7 @@ def train(
     config = dataclasses.replace(config, model=model)
     parts, about = _divided(config, dataset)
     pairs = _encoded(config, backbone, dataset, parts, about["score_range"], cache_dir, processes, progress)
-    processes.wait()  # all have seen that the folder was free
+    processes.wait()  # write only after all processes have checked that the folder was free
     if processes.is_main:
         remove_scratch(folder)
         write_training_config(config, folder / CONFIG_NAME)
@@ -232,19 +247,21 @@ def train(
 
 
 def _refuse_occupied(folder: Path, resume: bool) -> None:
-    # A run that was killed while it saved its model has both, model and state.
+    # a run that was killed while it saved its model has both a model and a state
     unfinished = resume and (folder / STATE_NAME).exists()
     if (folder / METRICS_NAME).exists() or ((folder / "config.json").exists() and not unfinished):
-        raise FileExistsError(f"Expected a new output folder but {folder} holds a model; name another, or move it")
+        raise FileExistsError(
+            f"Expected a new output folder but {folder} contains a model; choose another folder, or move this one"
+        )
     if (folder / STATE_NAME).exists() and not resume:
         raise FileExistsError(
-            f"Expected a new output folder but {folder} holds a run that was interrupted; go on with it (resume, "
-            "--resume), name another, or delete it"
+            f"Expected a new output folder but {folder} contains an interrupted run; continue it (resume, --resume), "
+            "choose another folder, or delete this one"
         )
 
 
 def _divided(config: TrainingConfig, dataset: "AlignmentDataset") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Rows of each part; and what split.json tells of them."""
+    """The rows of each part, and the contents of split.json."""
     from reward.datasets import ScoreScale, split_by_prompt
 
     split = split_by_prompt(
@@ -258,7 +275,7 @@ def _divided(config: TrainingConfig, dataset: "AlignmentDataset") -> tuple[dict[
 
 
 def _encoded(config, backbone, dataset, parts, score_range, cache_dir, processes, progress) -> dict[str, Any]:
-    """`FeaturePairs` or, to fine-tune, `ImagePairs` of each part; None for a part without rows."""
+    """The pairs of each part: `FeaturePairs`, or `ImagePairs` for fine-tuning; None for a part without rows."""
     from reward.datasets import ScoreScale
 
     scores = torch.from_numpy(ScoreScale(*score_range).to_unit(dataset.scores)).float()
@@ -322,7 +339,7 @@ def _write_history(history: dict[str, list[float]], path: Path) -> None:
 
 
 def _json_values(value: Any) -> Any:
-    """NaN as null: JSON has no NaN."""
+    """Replace NaN and infinity by None, because JSON has neither."""
     if isinstance(value, dict):
         return {key: _json_values(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

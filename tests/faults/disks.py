@@ -164,7 +164,7 @@ def damaged_cache(world: World, command: str, random: Random, output: Path) -> t
     world.unfinished(command, output, random)
     _flip(next((output / "cache").glob("*.safetensors")), random)
     run = world.finish(command, output)
-    assert "is no feature cache" in run.said, run.said[-2500:]
+    assert "is not a valid feature cache" in run.said, run.said[-2500:]
     assert_same(command, output, world.whole(command))
     return "recovery", "the features are computed anew, with a warning; the run ends bit for bit"
 

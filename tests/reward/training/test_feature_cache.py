@@ -182,7 +182,7 @@ def test_a_damaged_cache_is_written_anew(backbone, paths, tmp_path, encoded, con
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         again = features(backbone, paths, cache_dir=tmp_path / "cache")
-    assert [str(w.message) for w in caught if "is no feature cache" in str(w.message)] and len(caught) == 1
+    assert [str(w.message) for w in caught if "is not a valid feature cache" in str(w.message)] and len(caught) == 1
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True)) and encoded["images"] == 8
     features(backbone, paths, cache_dir=tmp_path / "cache")
     assert encoded["images"] == 8

@@ -81,12 +81,12 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_by_bit(tmp_path):
 def test_resume_refuses_another_run(tmp_path):
     path = tmp_path / "state"
     run(dataclasses.replace(CONFIG, epochs=1), state_path=path)
-    with pytest.raises(ValueError, match="but these differ: config .*Use the old ones, or train anew"):
+    with pytest.raises(ValueError, match="but these differ: config .*Use the old ones, or start over"):
         run(state_path=path, resume=True)
     with pytest.raises(ValueError, match="but these differ: data "):
         run(dataclasses.replace(CONFIG, epochs=1), train=pairs(5), state_path=path, resume=True)
     path.write_bytes(b"no tensors")
-    with pytest.raises(ValueError, match="could not read it: .*; delete it to start anew"):
+    with pytest.raises(ValueError, match="could not read it: .*; delete it to start over"):
         run(state_path=path, resume=True)
 
 

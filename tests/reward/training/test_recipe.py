@@ -69,7 +69,7 @@ def test_overrides(tmp_path):
         ("model:\n  modulaton: none", "model: Unknown key 'modulaton'.*did you mean 'modulation'?"),
         ("model:\n  embed_dim: 4", "Expected no embed_dim in model"),
         ("model: 3", "Expected model to be a mapping"),
-        ("env:\n  A: b", "an `env:` block is refused"),
+        ("env:\n  A: b", "an `env:` block is not allowed"),
         ("- 1", "expected a mapping of field: value but got list"),
         ("a: [", "is not valid YAML"),
         ("epochs: 0", "Expected epochs to be at least 1 but got 0"),

@@ -28,7 +28,7 @@ def test_one_flipped_bit_anywhere_is_noticed_or_changes_nothing(tmp_path, seed):
     try:
         tensors, values = read_state(tmp_path / "state")
     except ValueError as error:
-        assert "could not read it: " in str(error) and "; delete it to start anew" in str(error)
+        assert "could not read it: " in str(error) and "; delete it to start over" in str(error)
     else:
         # In the header's padding, or in the word "digest" itself: then it is read as a state of an earlier version.
         assert str(values) == str(VALUES) and tensors.keys() == TENSORS.keys()
@@ -41,7 +41,7 @@ def test_another_number_is_noticed(tmp_path):
     for changed in (data[:-1] + bytes([data[-1] ^ 1]), data.replace(b'epoch\\": 3', b'epoch\\": 2')):
         assert changed != data
         (tmp_path / "state").write_bytes(changed)
-        with pytest.raises(ValueError, match="their digest is another.*; delete it to start anew"):
+        with pytest.raises(ValueError, match="the contents have changed.*; delete it to start over"):
             read_state(tmp_path / "state")
 
 

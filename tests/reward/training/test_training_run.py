@@ -66,7 +66,7 @@ def test_a_run_writes_a_model_and_what_it_was_made_of(dataset, config, tmp_path)
     assert set(load_controls(model.config, tmp_path / "run" / "controls")) == {"text-blind", "additive"}
     again = load_training_config(tmp_path / "run" / "training.yaml")
     assert again.to_dict() == dataclasses.replace(config, model=again.model).to_dict()
-    with pytest.raises(FileExistsError, match="holds a model; name another"):
+    with pytest.raises(FileExistsError, match="contains a model; choose another"):
         train(config, dataset, tmp_path / "run", progress=False)
     assert train(config, dataset, tmp_path / "run", resume=True, progress=False) == found
 
@@ -106,7 +106,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(dataset, config, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         train(config, dataset, tmp_path / "cut", progress=False)
     monkeypatch.setattr(reward.training.fit_loop, "validate", validate)
-    with pytest.raises(FileExistsError, match="holds a run that was interrupted; go on with it"):
+    with pytest.raises(FileExistsError, match="contains an interrupted run; continue it"):
         train(config, dataset, tmp_path / "cut", progress=False)
     resumed = train(config, dataset, tmp_path / "cut", resume=True, progress=False)
     assert {**resumed, "seconds": 0} == {**expected, "seconds": 0}
@@ -130,7 +130,7 @@ def test_a_run_killed_while_it_saved_its_model_goes_on(dataset, config, tmp_path
         train(config, dataset, tmp_path / "cut", progress=False)
     monkeypatch.undo()
     assert (tmp_path / "cut" / "config.json").exists()
-    with pytest.raises(FileExistsError, match="holds a model"):
+    with pytest.raises(FileExistsError, match="contains a model"):
         train(config, dataset, tmp_path / "cut", progress=False)
     resumed = train(config, dataset, tmp_path / "cut", resume=True, progress=False)
     assert {**resumed, "seconds": 0} == {**expected, "seconds": 0}
@@ -142,7 +142,7 @@ def test_processes_that_do_not_find_each_other_are_refused(dataset, config, tmp_
     # accelerate looks at the environment once a process, whichever test is the first
     PartialState()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RuntimeError, match="Expected 2 processes, as the launcher started, but accelerate sees 1"):
+    with pytest.raises(RuntimeError, match="Expected the 2 processes that the launcher started but accelerate sees 1"):
         train(config, dataset, tmp_path / "two", progress=False)
 
 

@@ -1,1 +1,1 @@
-"""Protocols that test a score on prompts it never saw, and their report."""
+"""Protocols that test a model on prompts it was not trained on, and their report."""

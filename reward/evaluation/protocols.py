@@ -1,8 +1,8 @@
-"""The protocols: train and test within a data set, across data sets, over ablation rows; controls always beside.
+"""Evaluation protocols: within a data set, across data sets, over the rows of an ablation. All include controls.
 
-Every figure is of test pairs whose prompts were neither trained on nor used to stop. Intervals are over prompts: each
-draw takes prompts anew, in all splits at once, and averages the statistic over splits, so that a prompt which several
-splits test counts as one. They do not cover the luck of training.
+Every statistic is measured on test pairs whose prompts were not used in training or validation. Intervals are over
+prompts: each draw resamples the prompts, takes them in all splits, and averages the statistic over the splits. A prompt
+that several splits test therefore counts once. The intervals do not cover the variation between training runs.
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ RIDGES = {"ridge, image": "image", "ridge, additive": "additive", "ridge, additi
 
 @dataclass(frozen=True)
 class RatedFeatures:
-    """A data set as the protocols see it: un-normalised features (N, D) each, prompts, raw human scores (N,)."""
+    """The data of a protocol: un-normalised image and text features (N, D), prompts, raw human scores (N,)."""
 
     name: str
     image: Tensor
@@ -60,7 +60,7 @@ class RatedFeatures:
     def of(
         cls, dataset: "AlignmentDataset", backbone: "Backbone", cache_dir: str | PathLike | None, progress: bool = True
     ) -> "RatedFeatures":
-        """Those of a data set on disk, from `reward.training.feature_cache`."""
+        """Compute the features of a data set on disk, with the cache of `reward.training.feature_cache`."""
         from reward.training.feature_cache import backbone_features
 
         image, text = backbone_features(backbone, dataset.images, dataset.prompts, cache_dir, progress=progress)
@@ -75,14 +75,21 @@ def single_database(
     samples: int = SAMPLES,
     progress: bool = True,
 ) -> Evaluation:
-    """Train and test on one data set, a split by prompt for each seed (which is the seed of the training too).
+    """Train and test on one data set. Each seed sets a split by prompt and is also the seed of the training.
 
     Args:
-        configs: name of a row -> its config; the twins are those of the last one. Their `fine_tune` must be off.
-        samples: draws of the bootstrap.
+        data: the data set.
+        configs: config of each row by its name. `fine_tune` must be off. Controls are trained for the last row.
+        seeds: one split and one training per seed.
+        samples: number of bootstrap draws.
+        progress: show a bar.
 
     Returns:
-        the rows, the twins, the ridges and the last row with shuffled prompts; gaps of the last row over each.
+        the rows of `configs`, and for the last one also its twins, ridge regressions, shuffled prompts, and its gap
+        over each of these.
+
+    Raises:
+        ValueError: no config, configs with different shares of the split, or a config with `fine_tune`.
 
     Example:
         >>> config = load_training_config("configs/hyperalign_entail_two_sided.yaml")
@@ -102,10 +109,10 @@ def ablation(
     samples: int = SAMPLES,
     progress: bool = True,
 ) -> Evaluation:
-    """`single_database` over ablation rows, with the gap of each row over the one before it.
+    """As `single_database`, with the gap of each row over the row before it.
 
     Args:
-        controls: False leaves twins, ridges and shuffled prompts out, for a sweep whose controls are known.
+        controls: False skips twins, ridge regressions and shuffled prompts, for a sweep whose controls are known.
     """
     found = Evaluation("ablation", data.name, data.name)
     _run(found, configs, seeds, data, None, progress, controls)
@@ -123,7 +130,11 @@ def cross_database(
     samples: int = SAMPLES,
     progress: bool = True,
 ) -> Evaluation:
-    """Train on one data set (a validation part of it apart), test on all pairs of another whose prompts it lacks."""
+    """Train on one data set, test on the pairs of another whose prompts the first does not have.
+
+    The first data set is split into a training and a validation part. Arguments, result and errors are as in
+    `single_database`; it is also a ValueError if no test pair is left.
+    """
     found = Evaluation("cross-database", train_data.name, test_data.name)
     _run(found, configs, seeds, train_data, test_data, progress)
     return found.summarise(_gaps_of_last(found, configs), samples)
@@ -136,14 +147,16 @@ def evaluate_saved(
     *,
     samples: int = SAMPLES,
 ) -> Evaluation:
-    """Test a model that `train` saved, on the pairs whose prompts it was neither trained nor stopped by.
+    """Test a model that `train` saved, on pairs whose prompts were not in its training or validation part.
 
     Args:
-        reward: loaded from `folder`; its backbone made `data`.
-        folder: with split.json and controls/; without them every pair is tested and a note says so.
+        reward: the model in `folder`. The features in `data` must come from its backbone.
+        folder: folder with split.json and controls/. Without split.json every pair is tested, and a note says so.
+        data: the data set to test on.
+        samples: number of bootstrap draws.
 
     Raises:
-        ValueError: no such pair.
+        ValueError: no such pair is left.
     """
     from reward.datasets import prompt_key
     from reward.training.train import CONTROLS_NAME, SPLIT_NAME
@@ -158,16 +171,23 @@ def evaluate_saved(
         seen = {prompt_key(p) for part in ("train", "val") for p in about["prompts"][part]}
         rows = np.flatnonzero([key not in seen for key in keys])
         if not len(rows):
-            raise ValueError(f"Expected pairs of {data.name} with prompts that the model was not trained on, got none")
-        found.notes.append(f"{len(rows)} of {len(keys)} pairs have prompts it was not trained on: only these")
+            raise ValueError(
+                f"Expected pairs of {data.name} with prompts that the model was not trained on but there are none; "
+                "take another data set"
+            )
+        found.notes.append(
+            f"Tested on the {len(rows)} of {len(keys)} pairs whose prompts the model was not trained on"
+        )
     else:
-        found.notes.append(f"There is no {SPLIT_NAME} beside the model: prompts may have been trained on")
+        found.notes.append(
+            f"The model's folder has no {SPLIT_NAME}, so the model may have been trained on prompts of the test"
+        )
     image, text, shown = data.image[rows], data.text[rows], [keys[i] for i in rows]
     models = {"model": reward.head, **load_controls(reward.config, folder / CONTROLS_NAME)}
     if missing := [name for name in CONTROLS if name not in models]:
         found.notes.append(
-            f"No twins were trained with this model ({', '.join(missing)}): train it with controls: true, or read "
-            "its figures with care"
+            f"No control models ({', '.join(missing)}) were trained with this model, so its figures may not show "
+            "alignment; train it with controls: true"
         )
     with torch.no_grad():
         scores = {name: _numpy(model(image, text).score) for name, model in models.items()}
@@ -225,7 +245,9 @@ def _run(
     steps.close()
     if other is not None:
         dropped = len(other.scores) - len(found.pairs["human"]) // len(seeds)
-        found.notes.append(f"{dropped} of {len(other.scores)} test pairs left out: {data.name} has their prompts too")
+        found.notes.append(
+            f"{dropped} of {len(other.scores)} test pairs were left out, because {data.name} has their prompts too"
+        )
 
 
 def _check_configs(configs: Mapping[str, TrainingConfig]) -> None:
@@ -233,12 +255,14 @@ def _check_configs(configs: Mapping[str, TrainingConfig]) -> None:
         raise ValueError("Expected at least one config to evaluate but got none")
     shares = {(config.test_share, config.val_share) for config in configs.values()}
     if len(shares) > 1:
-        raise ValueError(f"Expected equal test_share and val_share in all rows, which share splits, but got {shares}")
+        raise ValueError(
+            f"Expected equal test_share and val_share in all rows, because they share the splits, but got {shares}"
+        )
     for name, config in configs.items():
         if config.fine_tune:
             raise ValueError(
-                f"Expected a frozen backbone in row {name!r}: the protocols run on cached features. Train it with "
-                "reward.training.train.train and evaluate the saved model"
+                f"Expected a frozen backbone in row {name!r} but got fine_tune: true; the protocols use cached "
+                "features. Train it with reward.training.train.train and evaluate the saved model"
             )
 
 
@@ -252,7 +276,9 @@ def _unseen(other: RatedFeatures, trained: set[str]) -> tuple[Tensor, Tensor, li
     keys = [prompt_key(prompt) for prompt in other.prompts]
     rows = np.flatnonzero([key not in trained for key in keys])
     if not len(rows):
-        raise ValueError(f"Expected prompts in {other.name} that were not trained on but there are none")
+        raise ValueError(
+            f"Expected prompts in {other.name} that were not trained on but there are none; take another data set"
+        )
     return _tested(other, keys, rows)
 
 
@@ -267,7 +293,10 @@ def _predicted(head: nn.Module, image: Tensor, text: Tensor) -> np.ndarray:
 
 
 def _others_prompts(prompts: Sequence[str], seed: int) -> np.ndarray:
-    """For each row a row with another prompt: prompts are put on a ring in random order, each gets its neighbour's."""
+    """For each row, the index of a row with another prompt.
+
+    The prompts are put on a ring in random order, and each is replaced by its neighbour.
+    """
     names, groups = np.unique(np.asarray(prompts, dtype=object).astype(str), return_inverse=True)
     ring = np.random.default_rng(seed).permutation(len(names))
     neighbour = np.empty(len(names), dtype=int)

@@ -1,4 +1,4 @@
-"""What an evaluation found: predictions of every row in every split, their statistics, gaps and intervals."""
+"""The result of an evaluation: predictions of every row in every split, their statistics, gaps and intervals."""
 
 import math
 import warnings
@@ -15,7 +15,7 @@ SAMPLES = 1000
 
 @dataclass(frozen=True)
 class Gap:
-    """How much higher the test SRCC of `row` is than that of `versus`: mean over splits, 95 % interval over prompts."""
+    """Test SRCC of `row` minus that of `versus`: mean over splits, with a 95 % interval over prompts."""
 
     row: str
     versus: str
@@ -26,7 +26,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: means over splits, deviation of SRCC between splits, 95 % interval of its mean."""
+    """One row of the table: means over splits; standard deviation of SRCC over splits; 95 % interval of its mean."""
 
     name: str
     is_control: bool
@@ -39,12 +39,12 @@ class Row:
 
 @dataclass
 class Evaluation:
-    """Predictions of every row in every split, and what follows from them.
+    """The predictions of every row in every split, and the statistics computed from them.
 
     Args:
         protocol: single-database, cross-database, ablation or saved-model.
-        trained_on, tested_on: names of data sets.
-        notes: what a reader has to know.
+        trained_on, tested_on: names of the data sets.
+        notes: remarks to print with the table.
     """
 
     protocol: str
@@ -60,20 +60,32 @@ class Evaluation:
     pairs: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, split: int, prompts: Sequence[str], human: np.ndarray, predicted: Mapping[str, np.ndarray]) -> None:
-        """Take in the test predictions of one split; the rows must be the same in every split."""
+        """Add the test predictions of one split.
+
+        Args:
+            split: number of the split.
+            prompts: N prompts of the test pairs.
+            human: their human scores, (N,).
+            predicted: predictions (N,) by name of the row; every split must have the same rows.
+        """
         new = {"split": np.full(len(human), split), "prompt": np.array(prompts, dtype=object), "human": human}
         self.pairs = {k: np.concatenate([self.pairs[k], v]) if self.pairs else v for k, v in new.items()}
         for name, values in predicted.items():
             earlier = self.predictions.get(name)
             self.predictions[name] = values if earlier is None else np.concatenate([earlier, values])
             with warnings.catch_warnings():
-                # told once for a row, by `summarise`
+                # `summarise` reports this once per row
                 warnings.filterwarnings("ignore", "No logistic was fitted", RuntimeWarning)
                 statistics = correlations(values, human, prompts)
             self.runs.append({"row": name, "split": split, "pairs": len(human), **statistics})
 
     def summarise(self, gaps: Sequence[tuple[str, str]], samples: int = SAMPLES) -> "Evaluation":
-        """Fill `rows` and `gaps` (pairs of names of rows) from what was added."""
+        """Fill `rows` and `gaps` from the added predictions; returns self.
+
+        Args:
+            gaps: pairs of names of rows (row, versus).
+            samples: number of bootstrap draws.
+        """
         names = list(self.predictions)
         columns = np.column_stack([self.predictions[name] for name in names])
         prompts, split, human = self.pairs["prompt"], self.pairs["split"], self.pairs["human"]
@@ -91,8 +103,8 @@ class Evaluation:
             self.rows.append(Row(name, name in self.controls, len(runs), means, std, *interval(drawn[name])))
             if fallen := sum(run["logistic_fell_back"] for run in runs):
                 self.notes.append(
-                    f"{name}: no rising logistic could be fitted in {fallen:.0f} of {len(runs)} splits; its PLCC after "
-                    "the logistic is the raw PLCC there"
+                    f"{name}: no rising logistic could be fitted in {fallen:.0f} of {len(runs)} splits; in those, the "
+                    "PLCC after the logistic is the PLCC without it"
                 )
         for name, versus in gaps:
             gap = float(whole[name] - whole[versus])

@@ -1,1 +1,1 @@
-"""Any picture -> tensors: decoding, checks, resizing, normalisation."""
+"""Any image input -> tensors: decoding, checks, resizing, normalisation."""

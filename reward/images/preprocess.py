@@ -1,7 +1,7 @@
-"""Any image input -> (B,3,H,W), float in [0,1] or bytes -> model input; differentiable for float tensors.
+"""Any image input -> tensor (B,3,H,W), float in [0,1] or uint8 -> model input; differentiable for float tensors.
 
-`reward.images.reading` turns files, PIL images and arrays into tensors; this file checks tensors and applies the
-backbone's own resize, crop and normalisation to them, as open_clip's PIL transform does, but with gradients.
+`reward.images.reading` turns files, PIL images and arrays into tensors. This file checks tensors, then resizes, crops
+and normalises them as open_clip's PIL transform does, but with gradients.
 """
 
 import math
@@ -16,27 +16,34 @@ from torch.nn.functional import interpolate, pad
 
 from reward.images.reading import read_image, read_numpy_batch
 
-# bicubic decoders and half precision leave [0, 1] by a rounding error; more than this is another scale
+# bicubic resizing and half precision may leave [0, 1] by a rounding error; a larger overshoot means another scale
 RANGE_TOLERANCE = 1e-3
 
 _RESIZE_MODES = ("shortest", "longest", "squash")
 _INTERPOLATIONS = ("bicubic", "bilinear")
-# a resize to the shorter side would make 224 x 15 million pixels of 1 x 65,000
+# resizing the shorter side of a 1 x 65,000 image to 224 would give 224 x 15 million pixels
 _MOST_ELONGATED = 16
 
 
 def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
-    """Any supported image input -> one float tensor (B,3,H,W), or a list of (3,H,W) where sizes differ.
+    """Turn any supported image input into one float tensor (B,3,H,W), or a list of (3,H,W) if the sizes differ.
 
     Args:
-        images: float tensor (B,3,H,W) or (3,H,W) in [0,1] (an overshoot of 1e-3 is tolerated), uint8 tensor, PIL
+        images: float tensor (B,3,H,W) or (3,H,W) in [0,1] (an overshoot of 1e-3 is allowed), uint8 tensor, PIL
             image, path, numpy array HW, HWC or BHWC (uint8, uint16 or float), or a list of single images. RGBA and
-            palette transparency are composited on white, EXIF rotation is applied, 16-bit is scaled by 65535.
-        keep_bytes: opaque 8-bit images stay uint8, which `ImageTransform` takes too: less to hold, faster to resize.
+            palette transparency are composited on white, EXIF rotation is applied, and 16-bit values are divided by
+            65535.
+        keep_bytes: leave opaque 8-bit images as uint8, which `ImageTransform` accepts too. They need less memory and
+            are faster to resize.
 
     Raises:
-        TypeError: an input of another type or dtype.
-        ValueError: wrong rank or channels, an empty batch, values outside [0,1], NaN or Inf, an unreadable file.
+        TypeError: another type or dtype.
+        ValueError: wrong rank or number of channels, an empty batch, values outside [0,1], NaN or Inf, or an
+            unreadable file.
+
+    Example:
+        >>> to_tensors(np.zeros((8, 6, 3), dtype=np.uint8)).shape
+        torch.Size([1, 3, 8, 6])
     """
     if isinstance(images, Tensor):
         return _checked(_batch(images, keep_bytes))
@@ -73,7 +80,7 @@ def _is_path(image: Any) -> bool:
 
 
 def _batch(images: Tensor, keep_bytes: bool) -> Tensor:
-    """Tensor (B,3,H,W) or (3,H,W) -> float (B,3,H,W), at least float32; or uint8 as it is."""
+    """Tensor (B,3,H,W) or (3,H,W) -> float (B,3,H,W), at least float32; with keep_bytes, uint8 stays uint8."""
     if images.ndim not in (3, 4):
         raise ValueError(f"Expected images of shape (B,3,H,W) or (3,H,W) but got {tuple(images.shape)}")
     if images.ndim == 3:
@@ -83,7 +90,7 @@ def _batch(images: Tensor, keep_bytes: bool) -> Tensor:
         if images.shape[-1] == 3:
             hint = "; this looks channels-last: use images.permute(0, 3, 1, 2)"
         elif images.shape[1] in (1, 4):
-            hint = "; pass greyscale or RGBA as PIL images or numpy arrays, or convert to RGB first"
+            hint = "; pass greyscale or RGBA images as PIL images or numpy arrays, or convert them to RGB first"
         raise ValueError(f"Expected 3 channels in images (B,3,H,W) but got shape {tuple(images.shape)}{hint}")
     if images.dtype == torch.uint8:
         return images if keep_bytes else _as_float(images)
@@ -108,14 +115,14 @@ def _checked(images: Tensor, where: str = "") -> Tensor:
         return images
     with torch.no_grad():
         low, high = images.aminmax()
-        # NaN is passed on by aminmax; looking for it in every pixel would cost more than the resize
+        # aminmax passes NaN on; testing every pixel would cost more than the resize
         if not (math.isfinite(low) and math.isfinite(high)):
             finite = torch.isfinite(images).flatten(1).all(1)
             rows = (~finite).nonzero().flatten().tolist()
             at = where or f" in images {rows} of the batch"
             raise ValueError(
-                f"Expected finite pixels but got NaN or Inf{at}; look at what made these pictures (a VAE in float16 "
-                "overflows: decode in float32)"
+                f"Expected finite pixels but got NaN or Inf{at}; check what made these images (a VAE in float16 may "
+                "overflow: decode in float32)"
             )
         if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
             raise ValueError(
@@ -129,15 +136,25 @@ def _checked(images: Tensor, where: str = "") -> Tensor:
 class ImageTransform:
     """open_clip's evaluation transform on tensors: antialiased resize, centre crop or pad, normalise.
 
-    Float images stay within 0.02 (mean absolute difference of model inputs) of the PIL path, which rounds to 8 bits
-    in between; uint8 images on a CPU are resized as PIL does, to the last bit but for a rounding here and there.
+    Model inputs of float images differ from those of open_clip's PIL transform by less than 0.02 (mean absolute
+    difference), because PIL rounds to 8 bits in between. uint8 images on a CPU are resized as by PIL, with at most a
+    few values rounded differently.
 
     Args:
         size: (height, width) of the model input.
         mean, std: per channel.
         interpolation: bicubic or bilinear.
-        resize_mode: shortest (resize the shorter side, crop), longest (the longer side, pad) or squash.
-        fill_color: grey value 0..255 of the padding.
+        resize_mode: shortest (resize the shorter side, then crop), longest (resize the longer side, then pad) or
+            squash (resize both sides).
+        fill_color: grey value of the padding, 0..255.
+
+    Raises:
+        ValueError: `interpolation` or `resize_mode` is unknown.
+
+    Example:
+        >>> transform = ImageTransform(size=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> transform(torch.rand(2, 3, 300, 400)).shape
+        torch.Size([2, 3, 224, 224])
     """
 
     size: tuple[int, int]
@@ -155,21 +172,21 @@ class ImageTransform:
 
     @classmethod
     def from_open_clip(cls, config: dict[str, Any]) -> "ImageTransform":
-        """From `model.visual.preprocess_cfg`."""
+        """The transform of an open_clip model, from its `model.visual.preprocess_cfg`."""
         size = config["size"]
         interpolation = config.get("interpolation", "bicubic")
         return cls(
             size=(size, size) if isinstance(size, int) else (int(size[0]), int(size[1])),
             mean=tuple(config["mean"]),
             std=tuple(config["std"]),
-            # open_clip trains some models with "random" and evaluates them with bicubic
+            # "random" is only for training: open_clip evaluates these models with bicubic
             interpolation="bicubic" if interpolation == "random" else interpolation,
             resize_mode=config.get("resize_mode") or "shortest",
             fill_color=config.get("fill_color", 0),
         )
 
     def __call__(self, images: Tensor | list[Tensor]) -> Tensor:
-        """(B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> (B,3,*size), normalised."""
+        """Images (B,3,H,W) in [0,1] or uint8, or a list of (3,H,W) -> model input (B,3,*size), normalised."""
         if isinstance(images, list):
             return torch.cat([self(image.unsqueeze(0)) for image in images])
         images = self.fit(images)
@@ -177,23 +194,23 @@ class ImageTransform:
         return (images - mean) / std
 
     def fit(self, images: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1]: resized and cropped. What fits stays."""
+        """Images (B,3,H,W) in [0,1] or uint8 -> (B,3,*size) in [0,1], resized and cropped, not normalised."""
         if self.resize_mode == "shortest":
             images = _middle(images)
         height, width = self._resized(*images.shape[-2:])
         if images.device.type != "cpu":
-            images = _as_float(images)  # only CPUs resize bytes
+            images = _as_float(images)  # torch resizes uint8 only on a CPU
         if (height, width) != tuple(images.shape[-2:]):
-            # open_clip resizes to a rectangle's shorter side bicubically whatever its configuration says
+            # for a rectangular input, open_clip's "shortest" resize is always bicubic, whatever the configuration says
             rectangle = self.resize_mode == "shortest" and self.size[0] != self.size[1]
             mode = "bicubic" if rectangle else self.interpolation
             images = interpolate(images, size=(height, width), mode=mode, antialias=True, align_corners=False)
             if images.is_floating_point():
-                images = images.clamp(0, 1)  # bicubic overshoots; bytes are clipped already
+                images = images.clamp(0, 1)  # bicubic overshoots; torch already clips uint8
         return self._cropped(_as_float(images))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Size after the resize, rounded as open_clip and torchvision round it."""
+        """(height, width) after the resize, rounded as in open_clip and torchvision."""
         if self.resize_mode == "squash":
             return self.size
         if self.resize_mode == "shortest" and self.size[0] == self.size[1]:
@@ -215,7 +232,10 @@ class ImageTransform:
 
 
 def _middle(images: Tensor) -> Tensor:
-    """The middle of images more elongated than a crop looks at; it moves by less than a pixel of the model's input."""
+    """Cut very elongated images to their middle, which still contains the later centre crop.
+
+    This moves the crop by less than one pixel of the model input.
+    """
     height, width = images.shape[-2:]
     rows, columns = min(height, _MOST_ELONGATED * width), min(width, _MOST_ELONGATED * height)
     top, left = (height - rows) // 2, (width - columns) // 2

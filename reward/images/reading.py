@@ -1,4 +1,4 @@
-"""Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or the 8 bits that they are made of."""
+"""Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or uint8."""
 
 import functools
 import os
@@ -14,28 +14,36 @@ from reward.files.quoting import shortened
 
 # Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# 8K, 7680 x 4320, is the largest that is usual; a hundred bytes may unpack to as much.
+# 8K (7680 x 4320) is the largest usual size. A hostile file of a hundred bytes can unpack to many more pixels.
 MOST_PIXELS = 2**25
-# A resize holds weights for every row and column of its input; JPEG's own limit.
+# A resize stores weights for every row and column of its input. This is also JPEG's own limit.
 MOST_A_SIDE = 65535
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0}
-# composited at a time: what a processor's cache holds
+# pixels composited at once, so that they fit into the processor's cache
 _BAND_PIXELS = 2**16
 
 
 def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
-    """One path, PIL image or numpy array (HW or HWC) -> float (3,H,W).
+    """Read one path, PIL image or numpy array (HW or HWC) into a float tensor (3,H,W) in [0,1].
 
-    Transparency is composited on white, EXIF rotation applied, 16-bit scaled by 65535, greyscale repeated.
+    Transparency is composited on white, EXIF rotation is applied, 16-bit values are divided by 65535, and greyscale is
+    repeated for the three channels.
 
     Args:
-        keep_bytes: an opaque 8-bit image stays uint8, its values 0..255: a quarter of the memory and fast to resize.
+        image: the path, PIL image or array.
+        keep_bytes: leave an opaque 8-bit image as uint8 with values 0..255. It needs a quarter of the memory and is
+            fast to resize.
 
     Raises:
-        TypeError: anything else.
-        ValueError: an unreadable file, one in none of `FORMATS`, a decompression bomb (more pixels than
-            `MOST_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS`, or than `MOST_A_SIDE` on a side), wrong rank or channels.
+        TypeError: another type or dtype.
+        ValueError: the file is unreadable or in none of `FORMATS`; the image is a decompression bomb (more pixels than
+            `MOST_PIXELS` or `PIL.Image.MAX_IMAGE_PIXELS`, or more than `MOST_A_SIDE` on a side); or the array has a
+            wrong rank or number of channels.
+
+    Example:
+        >>> read_image(np.full((4, 5), 255, dtype=np.uint8)).shape
+        torch.Size([3, 4, 5])
     """
     if isinstance(image, (str, PathLike)):
         return _read_file(fspath(image), keep_bytes)
@@ -50,7 +58,7 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
 
 
 def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
-    """BHWC -> float (B,3,H,W), or uint8 as in `read_image`."""
+    """Array BHWC -> float (B,3,H,W) in [0,1]; `keep_bytes` and errors as in `read_image`."""
     if len(images) == 0:
         raise ValueError(f"Expected at least one image but got an empty batch of shape {images.shape}")
     return torch.stack([_from_numpy(image, keep_bytes) for image in images])
@@ -63,13 +71,13 @@ def _read_file(path: str, keep_bytes: bool) -> Tensor:
         with Image.open(path, formats=_formats()) as image:
             if not _is_bomb(image):
                 image.load()
-                # some formats tell their true size only now
+                # the true size of some formats is only known after loading
                 if not _is_bomb(image):
                     ImageOps.exif_transpose(image, in_place=True)
                     return _from_pil(image, keep_bytes)
     except Image.DecompressionBombError:
         pass
-    # PIL reports damaged files as almost anything, by format: OSError, SyntaxError, struct.error, KeyError, ...
+    # for damaged files PIL raises almost anything: OSError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
         raise ValueError(
             f"Expected a readable image file but could not read {shortened(path)}: {shortened(error)}"
@@ -82,7 +90,7 @@ def _read_file(path: str, keep_bytes: bool) -> Tensor:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of PIL reads."""
+    """The `FORMATS` that this build of PIL can read."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -92,7 +100,7 @@ def _is_bomb(image: Image.Image) -> bool:
 
 
 def _most_pixels() -> int:
-    # PIL itself only warns, up to twice its own limit
+    # PIL only warns about images up to twice its own limit
     return min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
 
 
@@ -105,7 +113,7 @@ def _from_pil(image: Image.Image, keep_bytes: bool) -> Tensor:
 
 
 def _composited(image: Image.Image) -> Tensor:
-    """A transparent image on white, float (3,H,W); in bands, for whole it would be held six times over in floats."""
+    """A transparent image on white, float (3,H,W). Done in bands, because the whole would need six float copies."""
     pixels = np.asarray(image.convert("RGBA"))
     whole = torch.from_numpy(np.empty((3, image.height, image.width), dtype=np.float32))
     rows = max(1, _BAND_PIXELS // max(1, image.width))
@@ -141,7 +149,7 @@ def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
         return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)
     if array.dtype.name in _FULL_SCALE:
-        # channels first at once: a copy of a large picture less
+        # written channels first, which saves one copy of a large image
         planes = np.empty((array.shape[-1], *array.shape[:2]), dtype=np.float32)
         for plane, values in zip(planes, array.transpose(2, 0, 1), strict=True):
             np.divide(values, _FULL_SCALE[array.dtype.name], out=plane, dtype=np.float32)

@@ -96,5 +96,5 @@ def test_a_value_may_be_repeated_but_not_changed(capsys):
 
 def test_train_help_lists_every_field_of_a_recipe():
     shown = help_of("train")
-    assert re.search(r"^  epochs=20 +Epochs at most", shown, re.M)
+    assert re.search(r"^  epochs=20 +Largest number of epochs", shown, re.M)
     assert re.search(r"^  model.entailment=\w+ ", shown, re.M) and "embed_dim" not in shown

@@ -124,7 +124,7 @@ def test_cross_database_leaves_out_prompts_that_were_trained_on():
     other = dataclasses.replace(other, prompts=renamed, scores=other.scores * 20 + 7)
     result = cross_database(one, other, {"cosine": COSINE}, seeds=(0, 1), samples=10, progress=False)
     assert len(result.pairs["human"]) == 2 * 11 * 6 and "one prompt 3" not in set(result.pairs["prompt"])
-    assert "6 of 72 test pairs left out: one has their prompts too" in result.notes
+    assert "6 of 72 test pairs were left out, because one has their prompts too" in result.notes
     assert (result.trained_on, result.tested_on) == ("one", "other") and result.rows[0].means["srcc"] > 0.5
 
 
@@ -157,10 +157,10 @@ def test_a_saved_model(rated_table, backbone_name, tmp_path):
     assert [row.name for row in result.rows] == names and result.trained_on == "table"
     assert result.rows[0].means["srcc"] == pytest.approx(metrics["test"]["srcc"], abs=1e-6)
     assert result.rows[2].means["srcc"] == pytest.approx(metrics["controls"]["additive"]["srcc"], abs=1e-6)
-    assert math.isnan(result.rows[0].srcc_std) and "prompts it was not trained on" in result.notes[0]
+    assert math.isnan(result.rows[0].srcc_std) and "whose prompts the model was not trained on" in result.notes[0]
     tested = set(json.loads((tmp_path / "run" / "split.json").read_text())["prompts"]["test"])
     assert set(result.pairs["prompt"]) == tested
     bare = evaluate_saved(model, tmp_path, data, samples=20)
     assert len(bare.pairs["human"]) == len(dataset) and len(bare.rows) == 2
-    assert "There is no split.json" in bare.notes[0] and "No twins were trained" in bare.notes[1]
+    assert "has no split.json" in bare.notes[0] and "No control models" in bare.notes[1]
     assert bare.rows[0].means["srcc"] == pytest.approx(spearman(bare.predictions["model"], dataset.scores))

@@ -184,7 +184,7 @@ def test_a_small_overshoot_is_tolerated():
         (torch.rand(4, 4), ValueError, r"Expected images of shape \(B,3,H,W\) or \(3,H,W\) but got \(4, 4\)"),
         (torch.rand(1, 1, 3, 4, 4), ValueError, r"Expected images of shape"),
         (torch.rand(2, 4, 4, 3), ValueError, r"Expected 3 channels.*channels-last: use images.permute\(0, 3, 1, 2\)"),
-        (torch.rand(2, 1, 4, 4), ValueError, r"Expected 3 channels.*\(2, 1, 4, 4\); pass greyscale or RGBA images as PIL"),
+        (torch.rand(2, 1, 4, 4), ValueError, r"Expected 3 channels.*\(2, 1, 4, 4\); pass greyscale or RGBA images as"),
         (torch.rand(2, 7, 4, 4), ValueError, r"Expected 3 channels in images \(B,3,H,W\) but got shape \(2, 7, 4, 4\)"),
         (torch.zeros(0, 3, 4, 4), ValueError, "Expected at least one image but got an empty batch"),
         (torch.zeros(1, 3, 0, 4), ValueError, "Expected images of at least 1x1 pixel"),

@@ -1,1 +1,1 @@
-"""Contrastive attention around a vision-language model."""
+"""Contrastive attention for a vision-language model."""

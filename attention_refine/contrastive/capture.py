@@ -1,9 +1,9 @@
-"""The last prompt token's attention at chosen layers, without eager attention: `AttentionCapture`.
+"""`AttentionCapture` records the last prompt token's attention at chosen layers, without eager attention.
 
-An attention function under a name of its own is registered in transformers' AttentionInterface (and its mask in
-AttentionMaskInterface, without which padding would silently be dropped), and the language model's config is switched
-to it. It hands everything to the model's own implementation and, at the chosen layers of a prefill, computes
-softmax(q·Kᵀ) for the one last query. No module is replaced; the state belongs to the capture, hence to one model.
+It registers an attention function with its own name in transformers' AttentionInterface. It also registers the mask
+in AttentionMaskInterface; without it transformers would silently ignore padding. Then it switches the config of the
+language model to this name. The function calls the model's own implementation. At the chosen layers of a prefill it
+also computes softmax(q·Kᵀ) for the last query only. No module is replaced, and a capture belongs to one model.
 """
 
 import inspect
@@ -26,23 +26,24 @@ _NUMBERS = itertools.count()
 class AttentionCapture:
     """Record the attention of the last prompt token while a model runs.
 
-    Works as a context manager, or for good with `attach()` and `detach()`. Every forward onto an empty cache is a
-    prefill and replaces what was recorded; decode steps are not recorded.
+    Use it as a context manager, or call `attach()` and `detach()`. Every forward call with an empty cache is a prefill
+    and replaces the earlier recording. Decode steps are not recorded.
 
     Args:
-        model: a transformers model with a decoder, run by `sdpa` or `eager` attention.
-        layers: indices of the layers to record, 0-based; None: all.
-        image_token_id: id of the image placeholder; None: the model's own. A model without one has no image tokens.
+        model: a transformers model with a decoder that uses `sdpa` or `eager` attention.
+        layers: indices of the layers to record, 0-based; None records all layers.
+        image_token_id: id of the image placeholder; None takes it from the model's config. A model without such an id
+            has no image tokens.
 
     Attributes:
-        rows: layer -> (B, S) float32, attention over the S prompt tokens, mean over heads (eager's
-            `attentions[layer][:, :, -1].mean(1)`).
-        prompt: the prompt's image tokens and padding; None before the first prefill.
+        rows: layer -> (B, S) float32, attention over the S prompt tokens, mean over heads; equal to eager attention's
+            `attentions[layer][:, :, -1].mean(1)`.
+        prompt: the image tokens and padding of the prompt; None before the first prefill.
 
     Raises:
-        ValueError: a layer out of range, an attention implementation other than sdpa and eager; while running: right
-            padding, chunked prefill, `inputs_embeds` without `input_ids`.
-        RuntimeError: the model is captured already.
+        ValueError: a layer is out of range, or the attention implementation is neither sdpa nor eager. While the model
+            runs: right padding, chunked prefill, or `inputs_embeds` without `input_ids`.
+        RuntimeError: the model is already captured.
 
     Example:
         >>> with AttentionCapture(model, layers=(0, 3)) as capture:  # doctest: +SKIP
@@ -72,31 +73,31 @@ class AttentionCapture:
         self._prefill: Prefill | None = None
         self._by_cache: weakref.WeakKeyDictionary[Any, Prefill] = weakref.WeakKeyDictionary()
 
-    # -- what a subclass may add
+    # -- methods that a subclass may override
 
     def on_row(self, layer: int, row: Tensor) -> None:
-        """Called in a prefill when a layer's row (B, S) is known, in the order of the layers."""
+        """Called in a prefill for each recorded layer, in order, with its attention row (B, S)."""
         self.rows[layer] = row
 
     def on_prefill(self, prefill: Prefill) -> None:
         """Called when a prefill begins."""
 
     def key_bias(self, layer: int) -> Tensor | None:
-        """At `bias_layers`: what to add to the logits of the prompt's keys, (B, S) float32; None: nothing."""
+        """The bias (B, S) float32 for the logits of the prompt's keys; called at `bias_layers`. None adds nothing."""
         return None
 
-    # -- on and off
+    # -- switching on and off
 
     def attach(self) -> "AttentionCapture":
-        """Switch the capture on until `detach()`: the permanent form."""
+        """Switch the capture on until `detach()` is called; returns self. Errors as in the class."""
         from transformers import AttentionInterface, AttentionMaskInterface
 
         config = self.decoder.config
         base = config._attn_implementation
         if self.name is not None or base.startswith("attention_refine_"):
             raise RuntimeError(
-                f"Expected a model whose attention is not captured yet, got {base!r}. Leave the other context, or call "
-                "its detach(), first."
+                f"Expected a model whose attention is not captured yet, got {base!r}. Leave the other context first, "
+                "or call its detach()."
             )
         if base not in ("sdpa", "eager"):
             raise ValueError(
@@ -107,7 +108,7 @@ class AttentionCapture:
         functions, masks = AttentionInterface._global_mapping, AttentionMaskInterface._global_mapping
         AttentionInterface.register(self.name, self._attention_function(base))
         AttentionMaskInterface.register(self.name, masks[base])
-        # Only the language model's own config: the vision tower has its own and stays as it is.
+        # only the config of the language model; the vision tower has its own config and keeps its attention
         config._attn_implementation_internal = self.name
         self._undo = [
             lambda name=self.name: functions.pop(name, None),
@@ -123,11 +124,11 @@ class AttentionCapture:
         return self
 
     def extra_hooks(self) -> list[Callable[[], Any]]:
-        """Registers further hooks of a subclass; returns what removes them."""
+        """Register more hooks, in a subclass. Returns functions that remove them."""
         return []
 
     def detach(self) -> None:
-        """Switch the capture off: the model is as it was before; what was recorded stays."""
+        """Switch the capture off and restore the model. The recording is kept."""
         for undo in reversed(self._undo):
             undo()
         if self._undo:
@@ -161,8 +162,8 @@ class AttentionCapture:
     def _before_decoder(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         if self.step is None:
             raise RuntimeError(
-                f"Expected a call of the wrapped {type(self.model).__name__}, got one of the decoder inside it, "
-                "whose image tokens are unknown. Wrap the module whose forward or generate you call."
+                f"Expected a call of the wrapped {type(self.model).__name__}, got a call of its decoder, for which the "
+                "image tokens are unknown. Wrap the module whose forward or generate you call."
             )
         self._locate(self.step, kwargs.get("inputs_embeds"))
 
@@ -188,7 +189,7 @@ class AttentionCapture:
 
         def attend(module, query, key, value, attention_mask, **kwargs):
             run = eager_function(type(module)) if base == "eager" else AttentionInterface._global_mapping[base]
-            # What torch.compile traces are these two questions; the work behind them is left out of the graph.
+            # torch.compile traces only these two conditions; the work behind them is kept out of the graph
             layer = module.layer_idx
             if layer in self.layers and self.step.is_prefill:
                 self._observe(layer, query, key, attention_mask, kwargs)
@@ -211,24 +212,31 @@ class AttentionCapture:
         if bias.shape[0] != query.shape[0]:
             raise ValueError(
                 f"Expected the {bias.shape[0]} samples of the prefill, got {query.shape[0]} in a decode step. "
-                "Give generate the rows that the cache was filled with."
+                "Call generate with the rows that filled the cache."
             )
         return add_key_bias(bias, query, key, mask, self.step.seen + query.shape[2])
 
 
 def forget_compiled() -> None:
-    """Let torch.compile trace again: code that it traced before a hook came runs on without the hook."""
+    """Make torch.compile trace again. Code that was traced before a hook was added runs without the hook."""
     if "torch._dynamo" in sys.modules:
         torch._dynamo.reset()
 
 
 def eager_function(kind: type) -> Callable[..., tuple[Tensor, Tensor | None]]:
-    """The eager attention of the modeling file that an attention module's class, or a parent of it, comes from."""
+    """The eager attention function from the modeling file of an attention class or of one of its parents.
+
+    Raises:
+        TypeError: no such file has an `eager_attention_forward`.
+    """
     for parent in kind.__mro__:
         function = getattr(sys.modules.get(parent.__module__), "eager_attention_forward", None)
         if function is not None:
             return function
-    raise TypeError(f"Expected an attention with an eager_attention_forward beside it, got {kind.__name__}.")
+    raise TypeError(
+        f"Expected an attention class whose module has an eager_attention_forward, got {kind.__name__}. "
+        'Call model.set_attn_implementation("sdpa").'
+    )
 
 
 def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:
@@ -236,11 +244,13 @@ def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | N
 
     Args:
         query: (B, heads, S, D).
-        key: (B, key-value heads, K, D), K ≥ S; a static cache's keys beyond the prompt are left out.
-        mask: None = causal; bool or additive, (B or 1, 1 or heads, S, K or more).
+        key: (B, key-value heads, K, D), K ≥ S. A static cache has more keys than the prompt; those are ignored.
+        mask: bool or additive, (B or 1, 1 or heads, S, K or more); None means causal.
+        scaling: factor of the logits; None means 1/√D.
+        softcap: bound of the logits (tanh); None means no bound.
 
     Returns:
-        (B, S) float32.
+        (B, S) float32; each row sums to 1.
     """
     batch, heads, length, width = query.shape
     groups = key.shape[1]
@@ -256,13 +266,14 @@ def last_row(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | N
 
 
 def add_key_bias(bias: Tensor, query: Tensor, key: Tensor, mask: Tensor | None, total: int) -> Tensor:
-    """An additive attention mask with `bias` on the prompt's keys.
+    """An additive attention mask with `bias` added at the prompt's keys.
 
     Args:
-        bias: (B, S), for the keys at the prompt's positions 0 … S−1.
-        query: (B, heads, Q, D); the last Q of the `total` tokens so far.
-        key: (B, key-value heads, K, D). A sliding window's keys are the last ones, a static cache's the first.
-        mask: None = causal; bool or additive.
+        bias: (B, S), for the keys at positions 0 … S−1 of the prompt.
+        query: (B, heads, Q, D), the last Q of all tokens so far.
+        key: (B, key-value heads, K, D). With a sliding window they are the last keys, with a static cache the first.
+        mask: bool or additive; None means causal.
+        total: number of tokens so far.
 
     Returns:
         (B, 1 or heads, Q, K), in the query's dtype.

@@ -1,7 +1,7 @@
-"""From attention rows to the image tokens to be scaled: pure functions on tensors, no state.
+"""From attention rows to the image tokens that are scaled: pure functions on tensors.
 
-Shapes: B samples, S prompt tokens. `image_index` (B, S) is the number of the image a token belongs to within its
-sample, −1 for tokens that are no image token.
+Shapes: B samples, S prompt tokens. `image_index` (B, S) is the number of the token's image within its sample, or −1
+if the token is not an image token.
 """
 
 import torch
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def image_attention(row: Tensor, is_image: Tensor) -> Tensor:
-    """A: the attention row over the image tokens alone, normalised over them.
+    """A: the attention over the image tokens only, normalised to sum 1.
 
     Args:
-        row: attention of one query over the prompt, (…, S), zero or positive.
-        is_image: the image tokens, bool (…, S).
+        row: attention of one query over the prompt, (…, S), >= 0.
+        is_image: mask of the image tokens, bool (…, S).
 
     Returns:
-        (…, S), float32; sums to 1 over the image tokens, 0 elsewhere; all 0 where there is no image token.
+        (…, S), float32, 0 at other tokens; all 0 in a sample without image tokens.
     """
     row = row.float() * is_image
     total = row.sum(-1, keepdim=True)
@@ -24,19 +24,19 @@ def image_attention(row: Tensor, is_image: Tensor) -> Tensor:
 
 
 def hellinger(p: Tensor, q: Tensor) -> Tensor:
-    """H = (1/√2) · √Σ(√P − √Q)² of two distributions (…, S): (…), in [0, 1]."""
+    """Hellinger distance H = (1/√2) · √Σ(√P − √Q)² of two distributions (…, S); returns (…), in [0, 1]."""
     return ((p.sqrt() - q.sqrt()).square().sum(-1) / 2).sqrt()
 
 
 def quantile_mask(values: Tensor, image_index: Tensor, rho: float) -> Tensor:
-    """The tokens whose value is below the `rho`-quantile of its own image.
+    """Mask of the tokens whose value is below the `rho`-quantile of their own image.
 
-    The quantile is numpy's "higher": the value at rank ⌈rho·(n−1)⌉ of n, so no rounding of an interpolation decides;
-    without ties that many tokens lie below it.
+    The quantile is numpy's "higher": of n values, the one with rank ⌈rho·(n−1)⌉. It is not interpolated, so rounding
+    cannot decide. Without ties, ⌈rho·(n−1)⌉ tokens are below it.
 
     Args:
         values: (B, S).
-        image_index: (B, S) integers; −1 = no image token, never chosen.
+        image_index: (B, S) integers; tokens with −1 are never chosen.
         rho: in [0, 1).
 
     Returns:

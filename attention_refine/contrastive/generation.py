@@ -1,4 +1,4 @@
-"""`model.generate(custom_generate=attention_refine.generate, …)`: contrastive attention for one call."""
+"""Contrastive attention for one call: `model.generate(custom_generate=attention_refine.generate, …)`."""
 
 from typing import Any
 
@@ -17,17 +17,16 @@ def generate(
     contrastive_attention: ContrastiveAttentionConfig | ContrastiveAttention | None = None,
     **model_kwargs: Any,
 ) -> Any:
-    """The decoding loop that `generation_config` asks for, under contrastive attention.
+    """Run the decoding loop that `generation_config` asks for, with contrastive attention.
 
-    Passed to transformers' `generate` as `custom_generate`, which prepares the inputs and calls it.
+    Pass this function as `custom_generate` to transformers' `generate`, which prepares the inputs and calls it.
 
     Args:
-        contrastive_attention: a config; or a `ContrastiveAttention` of the model, to read its `records` afterwards;
-            None: the preset for the model's depth.
+        contrastive_attention: a config, or a `ContrastiveAttention` of the model if you want to read its `records`
+            afterwards. None uses the preset for the model's depth.
 
     Raises:
-        ValueError: a decoding mode other than greedy, sampling and beam search; what `ContrastiveAttention`
-            refuses.
+        ValueError: the decoding mode is not greedy, sampling or beam search; also as `ContrastiveAttention`.
 
     Example:
         >>> model.generate(**inputs, custom_generate=attention_refine.generate,

@@ -1,4 +1,4 @@
-"""A picture with a map of its image tokens laid over it."""
+"""Draw a map of image tokens over the picture."""
 
 import numpy as np
 from PIL import Image
@@ -9,23 +9,27 @@ _COLOURS = np.array([[0, 0, 96], [0, 80, 255], [0, 200, 120], [255, 220, 0], [25
 
 
 def heat_map(picture: Image.Image, values: Tensor, center_crop: bool = False, opacity: float = 0.5) -> Image.Image:
-    """Lay a map over a picture, coloured from its lowest value (dark blue) to its highest (red).
+    """Draw a map over a picture, coloured from its lowest value (dark blue) to its highest (red).
 
     Args:
-        picture: what was given to the processor.
+        picture: the picture that was given to the processor.
         values: (rows, columns), e.g. `record.ia_maps[0][-1]`; bool or numbers.
-        center_crop: the processor cut the largest centred square out, as LLaVA-1.5's does: the map lies there and the
-            rest of the picture stays as it is.
-        opacity: of the colours, in [0, 1].
+        center_crop: True if the processor crops the largest centred square, as LLaVA-1.5's does. The map then covers
+            this square, and the rest of the picture is unchanged.
+        opacity: opacity of the colours, in [0, 1].
 
     Returns:
-        An RGB picture of the same size.
+        an RGB picture of the same size.
 
     Raises:
-        ValueError: `values` is no (rows, columns) map; `opacity` out of range.
+        ValueError: `values` is not a (rows, columns) map, or `opacity` is out of range.
+
+    Example:
+        >>> heat_map(Image.new("RGB", (64, 48)), torch.rand(6, 8)).size
+        (64, 48)
     """
     if values.dim() != 2 or not values.numel():
-        raise ValueError(f"Expected a (rows, columns) map, got shape {tuple(values.shape)}. Take one of `ia_maps[0]`.")
+        raise ValueError(f"Expected a (rows, columns) map, got shape {tuple(values.shape)}. Use one of `ia_maps[0]`.")
     if not 0 <= opacity <= 1:
         raise ValueError(f"Expected opacity in [0, 1], got {opacity}.")
     picture = picture.convert("RGB")

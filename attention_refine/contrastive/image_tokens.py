@@ -1,4 +1,4 @@
-"""Which tokens of a prompt are image tokens, of which image, and where in it they lie."""
+"""Find the image tokens of a prompt: their image and their place in it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """The prompt of one prefill: B samples, S tokens, left-padded.
+    """The prompt of one prefill: B samples of S tokens, padded on the left.
 
     Attributes:
-        image_index: (B, S) integers: number of the image within the sample; −1 = no image token. Newline tokens of
-            LLaVA-Next count as no image token.
-        newline_index: (B, S) the same for LLaVA-Next's newline tokens alone.
-        valid: (B, S) bool, False = padding.
+        image_index: (B, S) integers, the number of the token's image within its sample; −1 for other tokens. The
+            newline tokens of LLaVA-Next are not image tokens.
+        newline_index: (B, S) integers, the same for LLaVA-Next's newline tokens only.
+        valid: (B, S) bool, False for padding.
     """
 
     image_index: Tensor
@@ -25,16 +25,16 @@ class PromptTokens:
 
     @property
     def is_image(self) -> Tensor:
-        """(B, S) bool."""
+        """Mask of the image tokens, (B, S) bool."""
         return self.image_index >= 0
 
     def positions(self, sample: int, image: int) -> Tensor:
-        """Where the tokens of one image stand in the prompt: (N,), newlines left out."""
+        """Positions in the prompt of the N tokens of one image, (N,), without newline tokens."""
         return torch.nonzero(self.image_index[sample] == image).flatten()
 
 
 def find_image_token_id(model: nn.Module, given: int | None = None) -> int | None:
-    """`given`, or the id in the model's config (`image_token_id`, or `image_token_index` of older ones), or None."""
+    """`given`, else the id in the model's config (`image_token_id`, in older models `image_token_index`), else None."""
     if given is not None:
         return given
     config = getattr(model, "config", None)
@@ -46,7 +46,7 @@ def find_image_token_id(model: nn.Module, given: int | None = None) -> int | Non
 
 
 def find_newline(model: nn.Module) -> Tensor | None:
-    """LLaVA-Next's learned newline feature, (D,); None in a model without."""
+    """LLaVA-Next's learned newline feature, (D,); None for a model without it."""
     for module in (model, getattr(model, "model", None)):
         newline = getattr(module, "image_newline", None)
         if isinstance(newline, Tensor):
@@ -58,22 +58,22 @@ def locate_images(placeholders: Tensor, newlines: Tensor, valid: Tensor, lengths
     """Number the images of every sample.
 
     Args:
-        placeholders: (B, S) bool, tokens that a vision feature replaces.
-        newlines: (B, S) bool, those of them that hold LLaVA-Next's newline.
-        valid: (B, S) bool, False = padding.
-        lengths: tokens of every image of the batch, in order, newlines included; needed only where one image follows
-            another without a token between them. None: an image is a run of placeholders, cut where LLaVA-Next's
-            rows change their length.
+        placeholders: (B, S) bool, tokens that are replaced by vision features.
+        newlines: (B, S) bool, the placeholders that are LLaVA-Next's newline.
+        valid: (B, S) bool, False for padding.
+        lengths: number of tokens of every image of the batch, in order, with newlines. It is needed only if images
+            follow each other without a token in between. With None, an image is a run of placeholders, cut where the
+            rows of LLaVA-Next change their length.
 
     Raises:
-        ValueError: `lengths` do not add up, or an image would go over the end of a sample.
+        ValueError: the sum of `lengths` is wrong, or an image would continue beyond its sample.
     """
     device = placeholders.device
     found, new = placeholders.cpu(), (newlines & placeholders).cpu()
     index = torch.full(found.shape, -1, dtype=torch.long)
     remaining = list(lengths) if lengths is not None else None
     if remaining is not None and sum(remaining) != int(found.sum()):
-        raise ValueError(f"Expected {sum(remaining)} image tokens from the images given, got {int(found.sum())}.")
+        raise ValueError(f"Expected {sum(remaining)} image tokens for the given images, got {int(found.sum())}.")
     for sample in range(found.shape[0]):
         positions = torch.nonzero(found[sample]).flatten()
         sizes = _cut(positions, new[sample]) if remaining is None else _take(remaining, len(positions))
@@ -95,7 +95,7 @@ def _take(remaining: list[int], total: int) -> list[int]:
 
 
 def _cut(positions: Tensor, newlines: Tensor) -> list[int]:
-    """Sizes of the images in a sample, by gaps in the positions and by changes of the length of LLaVA-Next's rows."""
+    """Sizes of the images in a sample, from gaps in the positions and changes in the length of LLaVA-Next's rows."""
     sizes: list[int] = []
     row, width = 0, None  # tokens since the last newline; tokens between this image's newlines
     previous = None
@@ -107,7 +107,7 @@ def _cut(positions: Tensor, newlines: Tensor) -> list[int]:
         row += 1
         if newline:
             if width is not None and width != row:
-                # A longer gap than a row: the base view of a next image began after the last newline.
+                # longer than a row: the base view of the next image began after the last newline
                 sizes[-1] -= row
                 sizes.append(row)
                 width = None
@@ -119,9 +119,10 @@ def _cut(positions: Tensor, newlines: Tensor) -> list[int]:
 
 
 def find_grid(model: nn.Module) -> tuple[int, int] | None:
-    """Rows and columns of the tokens of one whole picture in a model that makes all pictures the same square.
+    """(rows, columns) of the tokens of one picture, for a model that resizes every picture to the same square.
 
-    LLaVA, LLaVA-Next (its coarse view) and Gemma 3; None for others, e.g. Qwen-VL, where a picture keeps its shape.
+    These are LLaVA, LLaVA-Next (for its coarse view) and Gemma 3. Returns None for others, e.g. Qwen-VL, where a
+    picture keeps its shape.
     """
     config = getattr(model, "config", None)
     kind, vision = getattr(config, "model_type", ""), getattr(config, "vision_config", None)
@@ -135,15 +136,17 @@ def find_grid(model: nn.Module) -> tuple[int, int] | None:
 
 
 def fold(values: Tensor, prompt: PromptTokens, sample: int, image: int, grid: tuple[int, int] | None) -> list[Tensor]:
-    """Values of one image's tokens as maps over the picture.
+    """Arrange the values of one image's tokens as maps over the picture.
 
     Args:
         values: (B, S).
-        grid: rows and columns of the tokens of a whole picture, `find_grid(model)`.
+        prompt: the prompt of the values.
+        sample, image: number of the sample, and of the image within it.
+        grid: (rows, columns) of the tokens of a whole picture, from `find_grid(model)`.
 
     Returns:
-        One (rows, columns) map, of the whole picture. LLaVA-Next: a coarse one of the whole picture, then a fine one,
-        its tiles put together. None at all where the tokens form no known grid.
+        a list with one (rows, columns) map of the whole picture. For LLaVA-Next: a coarse map of the whole picture,
+        then a fine map joined from its tiles. The list is empty if the tokens form no known grid.
     """
     if grid is None:
         return []

@@ -1,4 +1,4 @@
-"""What a forward call is to a prompt: its prefill, the same prompt again without a cache, or a decode step."""
+"""Classify a forward call: the prefill of a prompt, a repeat of the prompt without a cache, or a decode step."""
 
 import sys
 import weakref
@@ -14,18 +14,18 @@ from attention_refine.contrastive.image_tokens import PromptTokens, locate_image
 
 @dataclass
 class Prefill:
-    """One prompt of a batch, from its first forward on.
+    """The prompts of one batch, from their first forward call on.
 
     Attributes:
         input_ids: (B, S).
-        valid: (B, S) bool, False = left padding.
-        placeholders: (B, S) bool, tokens that a vision feature replaces.
-        lengths: tokens of every image of the batch, where known.
-        num_images: images in the batch, where known.
-        images: gives the pixels or encoded images of the call while they live.
-        longest: tokens of the longest sequence so far, with use_cache=False.
-        prompt: its image tokens, once the embeddings are known.
-        outcome: for the owner's use, e.g. the tokens that it masks.
+        valid: (B, S) bool, False for left padding.
+        placeholders: (B, S) bool, tokens that are replaced by vision features.
+        lengths: number of tokens of every image of the batch; None if unknown.
+        num_images: number of images in the batch; None if unknown.
+        images: returns the pixels or encoded images of the call, or None if they have been freed.
+        longest: length of the longest sequence so far, with use_cache=False.
+        prompt: the image tokens; None until the embeddings are known.
+        outcome: free for the owner, e.g. for the tokens that it scales.
     """
 
     input_ids: Tensor
@@ -39,7 +39,11 @@ class Prefill:
     outcome: dict[str, Any] = field(default_factory=dict)
 
     def locate(self, inputs_embeds: Tensor | None, newline: Tensor | None) -> None:
-        """Number the images; LLaVA-Next's newline tokens are those that embed as `newline`, bit for bit."""
+        """Number the images. LLaVA-Next's newline tokens are those whose embedding equals `newline` bit for bit.
+
+        Raises:
+            ValueError: the number of images found is not `num_images`.
+        """
         newlines = torch.zeros_like(self.placeholders)
         if newline is not None and inputs_embeds is not None:
             newlines = (inputs_embeds == newline.to(inputs_embeds)).all(-1).to(newlines.device) & self.placeholders
@@ -47,8 +51,8 @@ class Prefill:
         found = sum(int(sample.max()) + 1 for sample in self.prompt.image_index)
         if self.num_images is not None and found != self.num_images:
             raise ValueError(
-                f"Expected {self.num_images} images in the prompts, found {found}. Where images follow one another "
-                "without a token between them, put one there, or call generate, which encodes them beforehand."
+                f"Expected {self.num_images} images in the prompts, found {found}. If images follow each other without "
+                "a token in between, put one there, or call generate, which encodes the images first."
             )
 
 
@@ -57,10 +61,10 @@ class Step:
     """One forward call.
 
     Attributes:
-        is_prefill: it is the first of its prompt.
-        prefill: its prompt.
-        cache: the cache given, if any.
-        seen: tokens in the cache before the call.
+        is_prefill: whether it is the first call of its prompt.
+        prefill: the prompt.
+        cache: the cache of the call, or None.
+        seen: number of tokens in the cache before the call.
     """
 
     is_prefill: bool
@@ -76,17 +80,18 @@ def read_call(
     previous: Prefill | None,
     by_cache: Mapping[Any, Prefill],
 ) -> Step:
-    """Tell what a forward call is.
+    """Classify a forward call and find its prompt.
 
     Args:
         call: the arguments of the model's forward, by name.
         image_token_id: id of the image placeholder, or None.
-        previous: prompt of the call before.
-        by_cache: prompts whose prefill filled a cache.
+        model: the captured model.
+        previous: the prompt of the previous call, or None.
+        by_cache: the prompt that filled each cache.
 
     Raises:
-        ValueError: `inputs_embeds` alone, right padding, chunked prefill, several tokens onto a filled cache, a cache
-            that was filled before the capture began.
+        ValueError: `inputs_embeds` without `input_ids`, right padding, chunked prefill, several tokens with a filled
+            cache, or a cache that was filled before the capture began.
     """
     ids, cache = call.get("input_ids"), call.get("past_key_values")
     seen = int(cache.get_seq_length()) if cache is not None else 0
@@ -94,14 +99,14 @@ def read_call(
         return _decode(ids if ids is not None else call.get("inputs_embeds"), cache, seen, by_cache)
     if ids is None:
         raise ValueError(
-            "Expected input_ids at the prefill, got inputs_embeds alone, which do not tell the image tokens from the "
-            "others. Pass input_ids and pixel_values."
+            "Expected input_ids at the prefill, got only inputs_embeds, in which the image tokens cannot be found. "
+            "Pass input_ids and pixel_values."
         )
     chunk = _prefill_chunk_size()
     if chunk is not None:
         raise ValueError(
-            f"Expected the prompt to be prefilled at once, got prefill_chunk_size={chunk}, which would end the first "
-            "chunk, not the prompt, at the token whose attention counts. Pass prefill_chunk_size=None."
+            f"Expected the prompt to be prefilled at once, got prefill_chunk_size={chunk}. The attention would be that "
+            "of the last token of the first chunk, not of the prompt. Pass prefill_chunk_size=None."
         )
     if _same_prompt(ids, call, previous):
         previous.longest = ids.shape[1]
@@ -114,10 +119,10 @@ def read_call(
 
 
 def _prefill_chunk_size() -> int | None:
-    """The `prefill_chunk_size` of the `generate` that calls.
+    """The `prefill_chunk_size` of the calling `generate`, or None.
 
-    A first chunk looks like any prompt, and a last one of a single token like a decode step: the arguments of forward
-    do not tell, so the generation config is looked up where transformers' `_prefill` holds it.
+    The arguments of forward do not show it: a first chunk looks like a whole prompt, and a last chunk of one token
+    looks like a decode step. So the generation config is read from the frame of transformers' `_prefill`.
     """
     frame = sys._getframe()
     while frame is not None:
@@ -130,21 +135,21 @@ def _prefill_chunk_size() -> int | None:
 def _decode(tokens: Tensor, cache: Any, seen: int, by_cache: Mapping[Any, Prefill]) -> Step:
     if tokens.shape[1] > 1:
         raise ValueError(
-            f"Expected one token a decode step, got {tokens.shape[1]} onto a cache of {seen}: assisted "
-            "decoding, or a cache kept from another turn. The prompt has to be prefilled at once: pass no assistant "
-            "model and no filled past_key_values."
+            f"Expected one token per decode step, got {tokens.shape[1]} with a cache of {seen} tokens, from assisted "
+            "decoding or an earlier turn. The prompt must be prefilled at once: pass no assistant model and no filled "
+            "past_key_values."
         )
     prefill = by_cache.get(cache)
     if prefill is None:
         raise ValueError(
-            f"Expected a cache whose prefill ran under this wrapper, got one of {seen} tokens filled elsewhere. "
+            f"Expected a cache that was filled inside this context, got one of {seen} tokens that was filled outside. "
             "Enter the context before the prefill."
         )
     return Step(False, prefill, cache, seen)
 
 
 def _same_prompt(ids: Tensor, call: Mapping[str, Any], previous: Prefill | None) -> bool:
-    """With use_cache=False every step runs the whole sequence again: the prompt, one token longer than before."""
+    """Whether this call repeats the previous prompt plus one token, as every step does with use_cache=False."""
     if previous is None or call.get("use_cache") is not False or ids.shape[1] != previous.longest + 1:
         return False
     prompt = previous.input_ids
@@ -160,12 +165,12 @@ def _images(call: Mapping[str, Any]) -> Any:
 
 
 def _weakly(images: Any) -> Callable[[], Any]:
-    """Tells the images' identity later without keeping them, and every hidden state of the vision tower, in memory."""
+    """A weak reference to the images. A strong one would keep all hidden states of the vision tower in memory."""
     return weakref.ref(images) if images is not None else lambda: None
 
 
 def _image_lengths(call: Mapping[str, Any], model: nn.Module, total: int) -> tuple[list[int] | None, int | None]:
-    """Tokens of every image where known, and the number of images where known."""
+    """The number of tokens of every image and the number of images; each is None if unknown."""
     features = getattr((call.get("mm_encoder_outputs") or {}).get("image"), "pooler_output", None)
     if isinstance(features, list | tuple):
         lengths = [feature.shape[0] for feature in features]
@@ -179,7 +184,11 @@ def _image_lengths(call: Mapping[str, Any], model: nn.Module, total: int) -> tup
 
 
 def _valid(mask: Any, ids: Tensor) -> Tensor:
-    """(B, S) bool from a 2-D mask, a prepared 4-D one or a dict of these by kind of layer; refuses right padding."""
+    """(B, S) bool from a 2-D mask, a prepared 4-D mask, or a dict of masks by kind of layer.
+
+    Raises:
+        ValueError: the padding is on the right.
+    """
     if isinstance(mask, Mapping):
         mask = mask.get("full_attention", next(iter(mask.values())))
     if mask is None:
@@ -190,7 +199,7 @@ def _valid(mask: Any, ids: Tensor) -> Tensor:
     valid = mask[:, : ids.shape[1]].to(ids.device).bool()
     if bool((valid[:, :-1] & ~valid[:, 1:]).any()) or not bool(valid[:, -1].all()):
         raise ValueError(
-            "Expected padding on the left alone, got an attention_mask with a 0 after a 1. "
-            'Set processor.tokenizer.padding_side = "left": the last position has to hold the prompt\'s last token.'
+            "Expected padding only on the left, got an attention_mask with a 0 after a 1. "
+            'Set processor.tokenizer.padding_side = "left". The last position must be the last token of the prompt.'
         )
     return valid

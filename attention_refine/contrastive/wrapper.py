@@ -1,4 +1,4 @@
-"""Contrastive attention around a model: `ContrastiveAttention`, and what it tells about each prompt."""
+"""`ContrastiveAttention` applies contrastive attention to a model and records its decisions for each prompt."""
 
 import math
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from attention_refine.contrastive.prefill import Prefill
 
 @dataclass(frozen=True, eq=False)
 class ContrastRecord:
-    """What was decided for one sample of the last prefill.
+    """The decisions for one sample of the last prefill.
 
     Attributes:
-        chosen_layer: i*, the candidate farthest from the post layer; None in a prompt without an image.
+        chosen_layer: i*, the candidate layer farthest from the post layer; None for a prompt without an image.
         distances: candidate layer -> Hellinger distance to the post layer, in [0, 1]; empty without an image.
         masked_share: share of the image tokens that are scaled, in [0, 1].
-        ia: IA of the image tokens in their order, (N,) float32.
-        masked: those that are scaled, (N,) bool.
-        ia_maps: for each image its IA maps over the picture: one (rows, columns), with LLaVA-Next a coarse and a fine
-            one, none where the tokens form no grid.
-        post_maps: the same of A at the post layer, which sums to 1 over the sample's image tokens.
-        masked_maps: the same of `masked`.
-        mode: how they were scaled.
+        ia: IA of the N image tokens in their order, (N,) float32.
+        masked: whether each image token is scaled, (N,) bool.
+        ia_maps: for each image, its maps of IA over the picture: one (rows, columns) map, for LLaVA-Next a coarse and a
+            fine one, and none if the tokens form no grid.
+        post_maps: maps of A at the post layer, which sums to 1 over the image tokens of the sample.
+        masked_maps: maps of `masked`.
+        mode: `config.mode`, how the tokens were scaled.
     """
 
     chosen_layer: int | None
@@ -44,26 +44,27 @@ class ContrastRecord:
 
 
 class ContrastiveAttention(AttentionCapture):
-    """Scale down the image tokens whose attention does not change between a layer before and one after fusion.
+    """Scale down image tokens whose attention changes little between a layer before and a layer after fusion.
 
-    For each sample, at the prefill, with A^(l) the attention of the last prompt token over the image tokens at layer l,
-    mean over heads, normalised (arXiv 2601.08151v1):
+    A^(l) is the attention of the last prompt token over the image tokens at layer l, mean over heads, normalised. For
+    each sample, the prefill decides (arXiv 2601.08151v1):
 
         i* = argmax over the candidates of H(A^(i), A^(k)),   IA = |A^(k) − A^(i*)|
 
-    and the tokens with IA below their own image's ρ-quantile are scaled by λ at the review layer; how, is
-    `config.mode`. λ = 1 leaves every output bit as it is. Works as a context manager, or for good with `attach()`.
+    Tokens with IA below the ρ-quantile of their own image are scaled by λ at the review layer, in the way of
+    `config.mode`. With λ = 1 the output is unchanged bit for bit. Use it as a context manager, or call `attach()` and
+    `detach()`.
 
     Args:
-        model: LLaVA, LLaVA-Next, Qwen2.5-VL, Qwen3-VL, Gemma 3 or one built like them.
-        config: None: the preset for the model's depth.
+        model: LLaVA, LLaVA-Next, Qwen2.5-VL, Qwen3-VL, Gemma 3 or a similar model.
+        config: None uses the preset for the model's depth.
 
     Attributes:
-        config: in use.
-        records: one `ContrastRecord` for each row of the last prefill (with beam search for each beam).
+        config: the configuration in use.
+        records: one `ContrastRecord` for each row of the last prefill; with beam search, for each beam.
 
     Raises:
-        ValueError: layers that do not fit the model, no image token id; and what `AttentionCapture` refuses.
+        ValueError: the layers do not fit the model, or there is no image token id; also as `AttentionCapture`.
 
     Example:
         >>> with ContrastiveAttention(model, config) as ca:  # doctest: +SKIP
@@ -94,7 +95,7 @@ class ContrastiveAttention(AttentionCapture):
         self._last = None
 
     def on_row(self, layer: int, row: Tensor) -> None:
-        """Keep A^(l); at the post layer, decide."""
+        """Record A^(l). At the post layer, decide which tokens to scale."""
         super().on_row(layer, row)
         if layer == self.config.post_layer:
             self._decide(self.step.prefill)
@@ -104,10 +105,10 @@ class ContrastiveAttention(AttentionCapture):
         return self.step.prefill.outcome.get("bias")
 
     def extra_hooks(self) -> list[Callable[[], Any]]:
-        """The scaling of the two modes that act on hidden states."""
+        """Hooks that scale hidden states, for "residual" and "post_norm" mode."""
         layer = self.decoder.layers[self.config.review_layer]
-        # What the attention is given is what the norm before it gives. A hook on the norm's own output would be lost
-        # under torch.compile (2.14), which drops what a forward hook returns after a graph break.
+        # The input of the attention is the output of the norm. A hook on the norm itself would have no effect under
+        # torch.compile (2.14), which ignores the return value of a forward hook after a graph break.
         scaled = {"residual": layer, "post_norm": layer.self_attn}.get(self.config.mode)
         return [scaled.register_forward_pre_hook(self._scale_input, with_kwargs=True).remove] if scaled else []
 
@@ -133,14 +134,14 @@ class ContrastiveAttention(AttentionCapture):
         if config.lam == 1 or not bool(masked.any()):
             return
         if config.mode == "attention_bias":
-            # At lam = 0 half of the lowest number: added to any logit it stays finite, so no row is all -inf.
+            # for lam = 0, half of the lowest number: added to any logit it stays finite, so no row is all -inf
             log = math.log(config.lam) if config.lam else torch.finfo(self.decoder.dtype).min / 2
             prefill.outcome["bias"] = masked * torch.tensor(log, dtype=torch.float32, device=device)
         else:
             prefill.outcome["scale"] = torch.where(masked, config.lam, 1.0)
 
     def _scaled(self, hidden: Tensor) -> Tensor | None:
-        """The prompt's hidden states (B, S or more, D) scaled; None at a decode step."""
+        """Scale the prompt's tokens in hidden states (B, S or more, D); None in a decode step."""
         step = self.step
         scale = step.prefill.outcome.get("scale") if step is not None and not step.seen else None
         if scale is None:

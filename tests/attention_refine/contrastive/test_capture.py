@@ -251,33 +251,33 @@ def test_refused_while_running(llava, inputs):
     inner = llava.model
     # a model of its own: transformers 5.4 keeps a static cache that was never filled, and fails on it the next time
     with torch.no_grad(), AttentionCapture(own := build_llava()):
-        with pytest.raises(ValueError, match="padding on the left alone"):
+        with pytest.raises(ValueError, match="padding only on the left"):
             own.generate(**right, max_new_tokens=2, cache_implementation="static")
     with torch.no_grad(), AttentionCapture(llava):
-        with pytest.raises(ValueError, match="padding on the left alone"):
+        with pytest.raises(ValueError, match="padding only on the left"):
             llava(**right)
-        with pytest.raises(ValueError, match="padding on the left alone"):
+        with pytest.raises(ValueError, match="padding only on the left"):
             llava.generate(**right, max_new_tokens=2)
-        with pytest.raises(ValueError, match="padding on the left alone"):
+        with pytest.raises(ValueError, match="padding only on the left"):
             llava(**inputs | {"attention_mask": hole})
         for chunk in (8, 20, 24, 25):
             with pytest.raises(ValueError, match=f"prefilled at once, got prefill_chunk_size={chunk}"):
                 llava.generate(**inputs, max_new_tokens=2, prefill_chunk_size=chunk)
         cache = llava(**inputs).past_key_values
-        with pytest.raises(ValueError, match="one token a decode step, got 2 onto a cache of 25"):
+        with pytest.raises(ValueError, match="one token per decode step, got 2 with a cache of 25"):
             llava(input_ids=ids[:, -2:], past_key_values=cache)
-        with pytest.raises(ValueError, match="got inputs_embeds alone"):
+        with pytest.raises(ValueError, match="got only inputs_embeds"):
             llava(inputs_embeds=llava.get_input_embeddings()(ids), attention_mask=mask)
-        with pytest.raises(ValueError, match="got inputs_embeds alone"):
+        with pytest.raises(ValueError, match="got only inputs_embeds"):
             llava.generate(inputs_embeds=llava.get_input_embeddings()(ids), attention_mask=mask, max_new_tokens=2)
-        with pytest.raises(RuntimeError, match="got one of the decoder inside it"):
+        with pytest.raises(RuntimeError, match="got a call of its decoder"):
             inner(**inputs)
 
 
 def test_a_cache_filled_outside_is_refused(llava, inputs):
     with torch.no_grad():
         cache = llava(**inputs).past_key_values
-    with torch.no_grad(), AttentionCapture(llava), pytest.raises(ValueError, match="filled elsewhere"):
+    with torch.no_grad(), AttentionCapture(llava), pytest.raises(ValueError, match="filled outside"):
         llava(input_ids=torch.tensor([[3]] * 3), past_key_values=cache)
 
 

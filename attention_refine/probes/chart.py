@@ -1,4 +1,4 @@
-"""The picture of a probe: what each layer brings, and how the attention on the image moves."""
+"""The chart of a probe: accuracy by layer, and how the attention over the image changes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +22,18 @@ def draw_probe(
     title: str,
     path: Path,
 ) -> Path:
-    """Write the picture, whole or not at all; the suffix (.png, .svg, .pdf) says how.
+    """Write the chart of a probe, whole or not at all. Returns `path`.
 
     Args:
         masking, shift: the rows of masking.csv and of attention_shift.csv.
-        proposal: its layers are marked; None: none are.
+        proposal: the layers to mark; None marks none.
+        metric: name of the score, for the axis.
+        title: title of the chart.
+        path: file to write; its suffix (.png, .svg, .pdf) sets the format.
 
     Raises:
         ImportError: matplotlib is not installed.
-        ValueError: a suffix that matplotlib does not write.
+        ValueError: matplotlib cannot write the suffix.
     """
     from reward.explanation.cone_picture import new_figure, save_figure
 
@@ -40,19 +43,19 @@ def draw_probe(
     depth = len(shift)
     _line(accuracy, masking, "accuracy", _BLUE)
     accuracy.set(xlabel="image zeroed from this layer on", ylabel=f"{metric}, %", ylim=(0, 104))
-    accuracy.set_title("what the layers before have read", fontsize=10)
+    accuracy.set_title("accuracy by layer", fontsize=10)
     _line(distance, shift, "step", _BLUE, "to the layer before")
     if proposal:
         _line(distance, shift, "to_post", _GREEN, f"to layer {proposal.post_layer} (post)")
     distance.set(xlabel="layer", ylabel="Hellinger distance", ylim=(0, None))
-    distance.set_title("how the attention on the image moves", fontsize=10)
+    distance.set_title("change of the attention over the image", fontsize=10)
     distance.legend(fontsize=8, frameon=False, loc="upper right")
     # room for the legend above the curves
     distance.set_ylim(0, 1.3 * distance.get_ylim()[1])
     _line(share, shift, "image_share", _BLUE)
     share.set(xlabel="layer", ylabel="share of attention, %")
     share.set_ylim(0, 1.1 * max(row["image_share_high"] for row in shift))
-    share.set_title("how much of it the image gets", fontsize=10)
+    share.set_title("attention on the image", fontsize=10)
     for axes in (accuracy, distance, share):
         _tidy(axes, depth)
     ticks = [*accuracy.get_xticks(), depth]
@@ -85,7 +88,7 @@ def _tidy(axes: "Axes", count: int) -> None:
 
 
 def _mark(axes: "Axes", proposal: "LayerProposal") -> None:
-    """Candidates, post and review on a line below the curve."""
+    """Mark the candidate, post and review layers on a line below the curve."""
     marks = {
         "candidates": (proposal.candidate_layers, "^", _RED),
         "post": ([proposal.post_layer], "s", _GREEN),

@@ -1,4 +1,4 @@
-"""The image taken away from a layer on: image tokens set to zero where they enter that layer."""
+"""Remove the image from a layer on: the image tokens' hidden states are set to zero at its input."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,19 +10,20 @@ from attention_refine.contrastive.capture import AttentionCapture
 
 
 class ImageZeroedFrom(AttentionCapture):
-    """While it is entered, the image tokens' hidden states are zero where they enter `layer`, at the prefill.
+    """Context in which the image tokens' hidden states are set to zero at the input of `layer`, in the prefill.
 
-    That layer and those after it, at every decode step too, have no image to look at; what earlier layers brought into
-    the text stays. 0 is a model that never sees the image, the model's depth one that is left as it is. The layer-wise
-    masking of "Where Does Vision Meet Language?" (arXiv 2601.08151). LLaVA-Next's newline tokens are zeroed with the
-    others: by then they have looked at the image.
+    From this layer on, also in decode steps, the model cannot see the image. What earlier layers moved from the image
+    into the text tokens stays. With layer 0 the model never sees the image; with the number of layers it is unchanged.
+    This is the layer-wise masking of "Where Does Vision Meet Language?" (arXiv 2601.08151). LLaVA-Next's newline tokens
+    are set to zero too, because earlier layers let them attend to the image.
 
     Args:
-        model: LLaVA or its like.
-        layer: 0 to the number of its decoder layers.
+        model: LLaVA or a similar model.
+        layer: 0 to the number of decoder layers.
+        image_token_id: id of the image placeholder; None takes it from the model's config.
 
     Raises:
-        ValueError: `layer` out of range; and what `AttentionCapture` refuses.
+        ValueError: `layer` is out of range; also as `AttentionCapture`.
 
     Example:
         >>> with ImageZeroedFrom(model, 12):  # doctest: +SKIP
@@ -37,7 +38,7 @@ class ImageZeroedFrom(AttentionCapture):
         self.layer = layer
 
     def extra_hooks(self) -> list[Callable[[], Any]]:
-        """The zeroing."""
+        """The hook that sets the hidden states to zero."""
         if self.layer == len(self.decoder.layers):
             return []
         return [self.decoder.layers[self.layer].register_forward_pre_hook(self._zero, with_kwargs=True).remove]
@@ -50,7 +51,7 @@ class ImageZeroedFrom(AttentionCapture):
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
         prompt = step.prefill.prompt
         image = (prompt.image_index >= 0) | (prompt.newline_index >= 0)
-        # without a cache every step runs the prompt again, with the new tokens behind it
+        # without a cache, every step runs the prompt again, followed by the new tokens
         image = torch.nn.functional.pad(image, (0, hidden.shape[1] - image.shape[1])).to(hidden.device)
         hidden = hidden.masked_fill(image[..., None], 0)
         return ((hidden, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": hidden})

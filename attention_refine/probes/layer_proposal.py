@@ -1,17 +1,17 @@
-"""Which layers contrastive attention should use in a model, from what a probe of it measured."""
+"""Propose the layers for contrastive attention in a model, from the measurements of a probe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attention_refine.contrastive.config import ContrastiveAttentionConfig
 
-# of what the image is worth to the answers in all, the least that a layer of fusion adds
+# a fusion layer adds at least this share of the accuracy that the image adds in total
 LEAST_GAIN = 0.05
 
 
 @dataclass(frozen=True)
 class LayerProposal:
-    """Layers, 0-based, and why each was taken."""
+    """The proposed layers, 0-based, and the reason for each."""
 
     post_layer: int
     candidate_layers: tuple[int, ...]
@@ -19,7 +19,7 @@ class LayerProposal:
     reasons: tuple[str, ...]
 
     def config(self, **changes: object) -> ContrastiveAttentionConfig:
-        """The configuration with these layers; `changes` are its other fields.
+        """The configuration with these layers. `changes` sets its other fields.
 
         Example:
             >>> LayerProposal(28, (2, 4), 29, ()).config(mode="post_norm").review_layer
@@ -32,22 +32,23 @@ class LayerProposal:
 def propose_layers(
     gains: Sequence[float], gains_low: Sequence[float], image_share: Sequence[float]
 ) -> LayerProposal:
-    """Layers for a model of L layers; the rule is ours, the paper read its layers off its curves.
+    """Propose layers for a model with L layers. The rule is ours; the paper chose its layers by looking at the curves.
 
-    - Fusion: layers that add at least 5 % of what the image is worth in all, with an interval above 0.
-    - Review: the deepest fusion layer of the second half, the last layer left out (scaling a residual stream acts one
-      layer later); where none of them adds anything, the one of them that looks at the image most.
-    - Post: the layer before it, as in the paper (28 before 29).
-    - Candidates: the fusion layers before post; where there is none, the layer before post that adds most.
+    - Fusion layers add at least 5 % of the accuracy that the image adds in total, with an interval above 0.
+    - Review: the deepest fusion layer in the second half of the model, without the last layer, because scaling a
+      residual stream acts one layer later. If there is none, the layer in this range with most attention on the image.
+    - Post: the layer before review, as in the paper (28 before 29).
+    - Candidates: the fusion layers before post. If there is none, the layer before post that adds most.
 
     Args:
-        gains: what each layer adds to the accuracy by having the image: accuracy with the image zeroed from the next
-            layer on, less that with it zeroed from this one on.
-        gains_low: lower ends of their intervals.
-        image_share: attention of the last prompt token on the image at each layer.
+        gains: accuracy that each layer adds by seeing the image, (L,): accuracy with the image zeroed from the next
+            layer on, minus accuracy with the image zeroed from this layer on. In [-1, 1].
+        gains_low: lower ends of the intervals of `gains`, (L,).
+        image_share: share of the last prompt token's attention on the image at each layer, (L,).
 
     Raises:
-        ValueError: lists of different lengths, fewer than 4 layers, or a model that answers no better with the image.
+        ValueError: the lists differ in length, there are fewer than 4 layers, or the model does not answer better with
+            the image.
 
     Example:
         >>> proposal = propose_layers([0, 0.3, 0.2, 0, 0, 0, 0.1, 0], [0, 0.2, 0.1, 0, 0, 0, 0.05, 0], [0.1] * 8)
@@ -63,8 +64,8 @@ def propose_layers(
     fusion = [layer for layer in range(depth) if gains[layer] >= LEAST_GAIN * worth and gains_low[layer] > 0]
     if worth <= 0 or not fusion:
         raise ValueError(
-            f"Expected a model that answers better with the image than without, got a difference of {worth:+.3f} that "
-            "no layer accounts for. Ask more questions, or such as the image answers."
+            f"Expected a model that answers better with the image than without, got a difference of {worth:+.3f}, and "
+            "no layer adds enough. Use more questions, or questions that need the image."
         )
     deep = range(max(2, depth // 2), depth - 1)
     late = [layer for layer in fusion if layer in deep]
@@ -73,7 +74,7 @@ def propose_layers(
         why = f"review {review}: the deepest layer of the second half that adds accuracy ({gains[review]:+.3f})"
     else:
         review = max(deep, key=lambda layer: image_share[layer])
-        why = f"review {review}: no deep layer adds accuracy; it looks at the image most ({image_share[review]:.3f})"
+        why = f"review {review}: no deep layer adds accuracy; it attends to the image most ({image_share[review]:.3f})"
     post = review - 1
     candidates = [layer for layer in fusion if layer < post]
     told = "layers before post that add accuracy"

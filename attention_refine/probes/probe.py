@@ -1,13 +1,14 @@
-"""Where does a model meet the image? Layer-wise masking, the shift of attention, and layers for contrastive attention.
+"""Find the layers in which a model reads the image, and propose layers for contrastive attention.
 
     python -m attention_refine.probes --model llava-hf/llava-1.5-7b-hf --dataset gqa --data gqa --limit 500 \
         --output runs/probe
     python -m attention_refine.vqa --layers runs/probe/proposal.json ...
 
-Writes into the output folder masking.csv (accuracy with the image zeroed from each layer on), attention_shift.csv,
-hellinger.csv (distances between all pairs of layers), proposal.json (post, candidate and review layers, and why) and
-probe.png. Run again after an interruption, it goes on where it was. Any model that AttentionCapture takes; the data
-sets of attention_refine.vqa, or a table (.csv, .tsv, .jsonl) with the columns image, question and answer.
+Writes to the output folder masking.csv (accuracy with the image zeroed from each layer on), attention_shift.csv (how
+the attention over the image changes), hellinger.csv (distances between all pairs of layers), proposal.json (post,
+candidate and review layers with reasons) and probe.png. Run the command again after an interruption to continue. Works
+with every model that AttentionCapture supports, and with the data sets of attention_refine.vqa or a table (.csv, .tsv,
+.jsonl) with the columns image, question and answer.
 """
 
 import argparse
@@ -33,15 +34,15 @@ WRONG_INPUT = 2
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found; percentages, each with the ends of its 95 % interval as NAME_low and NAME_high.
+    """The result of a probe of a model with L layers. Each value NAME has a 95 % interval, NAME_low to NAME_high.
 
     Attributes:
-        masking: for each layer 0 to L: layer, accuracy with the image zeroed from it on (L: the bare model), and
-            gain, what that layer adds (none for L).
-        shift: for each layer: layer, image_share, step (distance to the layer before), to_post (distance to the
-            proposed post layer).
-        distance: (L, L) mean Hellinger distance.
-        proposal: None where the model answers no better with the image; then `refusal` says so.
+        masking: a row for each layer 0 to L: layer, accuracy in % with the image zeroed from it on (L: the unchanged
+            model), and gain in %, what this layer adds (missing for L).
+        shift: a row for each layer: layer, image_share in %, step (distance to the layer before), to_post (distance to
+            the proposed post layer).
+        distance: mean Hellinger distances between layers, (L, L).
+        proposal: None if the model does not answer better with the image; `refusal` then says why.
     """
 
     masking: list[dict[str, Any]]
@@ -53,7 +54,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class _ZeroedRow:
-    """A way to run the model, for `predict`: with the image zeroed from a layer on."""
+    """A row for `predict`: the model with the image zeroed from `layer` on."""
 
     layer: int
 
@@ -82,18 +83,21 @@ def probe(
     max_new_tokens: int = 16,
     advance: Callable[[int], object] = lambda questions: None,
 ) -> Probe:
-    """Answers all questions once for each layer and once bare, and records the attention of every layer.
+    """Probe a model: answer all questions with the image zeroed from each layer on, and record the attention.
 
     Args:
         model, processor: an `AutoModelForImageTextToText` and its own processor.
-        dataset: one of `DATASETS`; it brings the metric and the instruction.
-        questions: of `load_questions`; a few hundred give intervals of a few percent.
-        output: folder; answers are kept in its `predictions/`, and what is there is not asked again.
-        advance: told how many questions more are done; in all there are (layers + 1) times as many.
+        dataset: one of `DATASETS`; it sets the metric and the instruction.
+        questions: from `load_questions`; a few hundred give intervals of a few percent.
+        output: folder. Answers are saved in its `predictions/`; saved answers are reused.
+        batch_size: questions answered at once.
+        max_new_tokens: longest answer in tokens.
+        advance: called with the number of further questions that are done; in total (L + 1) times the number of
+            questions.
 
     Raises:
         OSError: a picture cannot be read.
-        ValueError: what `AttentionCapture` refuses.
+        ValueError: as `AttentionCapture`.
     """
     from attention_refine.probes.attention_shift import measure_shift
     from attention_refine.vlm.decoder import find_decoder
@@ -128,10 +132,10 @@ def probe(
 
 
 def write_probe(found: Probe, output: Path, metric: str, title: str, chart: bool = True) -> list[Path]:
-    """Write the files of a probe; returns their paths.
+    """Write the files of a probe to the folder `output`; returns their paths.
 
     Raises:
-        ImportError: matplotlib is not installed, with `chart`.
+        ImportError: `chart` is True and matplotlib is not installed.
     """
     paths = [
         write_table(output / "masking.csv", found.masking, list(found.masking[0])),
@@ -153,7 +157,7 @@ def write_probe(found: Probe, output: Path, metric: str, title: str, chart: bool
 
 
 def _with_intervals(columns: dict[str, np.ndarray], images: Sequence[str]) -> list[dict[str, Any]]:
-    """(N, L) values by name -> L rows of layer, and of each name's mean with its interval; a NaN column is left out."""
+    """(N, L) values by name -> a row per layer with the mean and interval of each name. NaN columns are left out."""
     rows: list[dict[str, Any]] = [{"layer": layer} for layer in range(max(c.shape[1] for c in columns.values()))]
     for name, values in columns.items():
         low, high = np.quantile(image_bootstrap(values, images), (0.025, 0.975), axis=0)
@@ -165,7 +169,7 @@ def _with_intervals(columns: dict[str, np.ndarray], images: Sequence[str]) -> li
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 after a message about wrong input."""
+    """Run the command line. Returns the exit code: 0, or 2 after a message about wrong input."""
     arguments = _parser().parse_args(argv)
     try:
         return _run(arguments)
@@ -202,15 +206,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m attention_refine.probes", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("--model", required=True, help="folder or hub id of a LLaVA or its like")
-    parser.add_argument("--dataset", default="table", choices=DATASETS)
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="its folder, or the table")
-    parser.add_argument("--split", help="left out: the usual one, such as val2014 or testdev_balanced")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N questions, evenly spread over the file")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N")
-    parser.add_argument("--max-new-tokens", type=int, default=16, metavar="N")
-    parser.add_argument("--device", help="torch device; left out: a GPU where there is one")
-    parser.add_argument("--no-chart", action="store_true", help="no probe.png, for which matplotlib is needed")
+    parser.add_argument("--model", required=True, help="folder or hub id of LLaVA or a similar model")
+    parser.add_argument("--dataset", default="table", choices=DATASETS, help="data set (table)")
+    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="folder of the data set, or the table")
+    parser.add_argument("--split", help="by default the usual one, such as val2014 or testdev_balanced")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only N questions, evenly spread over the file")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions answered at once (8)")
+    parser.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer in tokens (16)")
+    parser.add_argument("--device", help="torch device; by default a GPU if there is one")
+    parser.add_argument("--no-chart", action="store_true", help="do not write probe.png, which needs matplotlib")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser

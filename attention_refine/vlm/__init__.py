@@ -1,1 +1,1 @@
-"""How a vision-language model is loaded, looked into and asked."""
+"""Load a vision-language model, find its decoder, and ask it questions."""

@@ -1,4 +1,4 @@
-"""One text a picture, put to a vision-language model as its users would: its chat template, greedy decoding."""
+"""Ask a vision-language model one text per picture, with its chat template and greedy decoding."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,19 @@ from typing import Any
 import torch
 from PIL import Image
 
-_PLAIN = "USER: {image}\n{text} ASSISTANT:"  # LLaVA-1.5's, for a processor that brings no chat template
+_PLAIN = "USER: {image}\n{text} ASSISTANT:"  # LLaVA-1.5's prompt, for a processor without a chat template
 
 
 def conversation_inputs(model: Any, processor: Any, images: Sequence[Image.Image], texts: Sequence[str]) -> Any:
     """The processor's batch of N pictures and N texts, on the model's device and in its dtype.
 
-    Padded on the left, so that all answers begin together and the last position is every prompt's last token; the
-    tokenizer's own padding is put back.
+    The batch is padded on the left, so that the last position is the last token of every prompt. The tokenizer's own
+    padding side is restored afterwards.
+
+    Args:
+        model, processor: the model and its own processor.
+        images: N pictures.
+        texts: N texts, one per picture.
     """
     with _left_padding(_tokenizer(processor)):
         if getattr(processor, "chat_template", None):
@@ -31,8 +36,18 @@ def conversation_inputs(model: Any, processor: Any, images: Sequence[Image.Image
 
 
 def generate_greedily(model: Any, processor: Any, inputs: Any, new_tokens: int, **options: Any) -> Any:
-    """What `model.generate` returns, without sampling and without beams, whatever the model's own generation config."""
-    # None silences its warnings about options of sampling
+    """Call `model.generate` without sampling and beam search, whatever the model's generation config says.
+
+    Args:
+        model, processor: the model and its own processor.
+        inputs: a batch of `conversation_inputs`.
+        new_tokens: largest number of new tokens.
+        options: further options of `model.generate`.
+
+    Returns:
+        what `model.generate` returns.
+    """
+    # None avoids warnings about sampling options
     greedy = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
     tokenizer = _tokenizer(processor)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -40,7 +55,7 @@ def generate_greedily(model: Any, processor: Any, inputs: Any, new_tokens: int, 
 
 
 def new_texts(model: Any, processor: Any, inputs: Any, tokens: torch.Tensor) -> list[str]:
-    """What was said after the prompts, in words with single spaces."""
+    """The generated texts without the prompts and without special tokens, with single spaces between words."""
     if not getattr(model.config, "is_encoder_decoder", False):
         tokens = tokens[:, inputs["input_ids"].shape[1] :]
     texts = _tokenizer(processor).batch_decode(tokens, skip_special_tokens=True)

@@ -1,13 +1,13 @@
-"""Where the language model's decoder layers are in any of the supported models."""
+"""Find the decoder layers of the language model in the supported models."""
 
 from torch import nn
 
 
 def find_decoder(model: nn.Module) -> nn.Module:
-    """The module that holds the decoder layers as `.layers`, e.g. `model.model.language_model` of LLaVA.
+    """The module whose `.layers` are the decoder layers, e.g. `model.model.language_model` in LLaVA.
 
     Raises:
-        TypeError: nothing in the model looks like a transformers decoder.
+        TypeError: the model contains no transformers decoder.
     """
     module = model
     for _ in range(6):
@@ -23,11 +23,11 @@ def find_decoder(model: nn.Module) -> nn.Module:
             break
     raise TypeError(
         f"Expected a transformers model whose decoder has `.layers` with `.self_attn`, got {type(model).__name__}. "
-        "Supported are LLaVA, LLaVA-Next, Qwen2.5-VL, Qwen3-VL, Gemma 3, Mistral, Llama and models built like them."
+        "Supported are LLaVA, LLaVA-Next, Qwen2.5-VL, Qwen3-VL, Gemma 3, Mistral, Llama and similar models."
     )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The transformers model inside `torch.compile(model)` or a PEFT model; any other module as it is."""
+    """The transformers model inside `torch.compile(model)` or a PEFT model; other modules are returned as they are."""
     model = getattr(model, "_orig_mod", model)
     return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,4 +1,4 @@
-"""A vision-language model and its processor from a folder or the hub."""
+"""Load a vision-language model and its processor from a folder or the hub."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import torch
 
 
 def load_model(source: str, device: Any = None, dtype: Any = None) -> tuple[Any, Any]:
-    """(model, processor) of a folder or hub id, with the attention that transformers prefers (SDPA); safetensors only.
+    """Load (model, processor) with transformers' default attention (SDPA). Only safetensors weights are loaded.
 
     Args:
         source: folder or hub id.
-        device: None: a GPU where there is one.
-        dtype: None: float32 on a CPU, elsewhere as the weights were saved.
+        device: None uses a GPU if there is one.
+        dtype: None uses float32 on a CPU, and the dtype of the saved weights on other devices.
 
     Raises:
-        OSError: no such folder or id, or no safetensors in it.
+        OSError: there is no such folder or id, or it has no safetensors weights.
 
     Example:
         >>> model, processor = load_model("llava-hf/llava-1.5-7b-hf")  # doctest: +SKIP

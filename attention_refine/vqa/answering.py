@@ -1,4 +1,4 @@
-"""Short answers of a vision-language model to questions about pictures, in batches."""
+"""Ask a vision-language model questions about pictures, in batches, for short answers."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,13 +11,16 @@ from attention_refine.vqa.layouts import VQAQuestion
 
 
 class Answerer:
-    """A model with its processor, asked one question a picture; greedy decoding.
+    """A model with its processor that answers one question per picture, by greedy decoding.
 
     Args:
         model: an `AutoModelForImageTextToText`, on any device, in any dtype.
-        processor: its own.
-        instruction: said after each question, on a line of its own; "" for none.
-        max_new_tokens: longest answer.
+        processor: the model's own processor.
+        instruction: text added after each question on its own line; "" adds nothing.
+        max_new_tokens: longest answer in tokens.
+
+    Raises:
+        ValueError: `max_new_tokens` is below 1.
 
     Example:
         >>> answerer = Answerer(*load_model("llava-hf/llava-1.5-7b-hf"))  # doctest: +SKIP
@@ -32,7 +35,7 @@ class Answerer:
         self.instruction, self.max_new_tokens = instruction, max_new_tokens
 
     def inputs(self, questions: Sequence[VQAQuestion]) -> Any:
-        """The processor's batch of the questions, on the model's device.
+        """The processor's batch for some questions, on the model's device.
 
         Raises:
             OSError: a picture cannot be read.
@@ -46,20 +49,20 @@ class Answerer:
 
     @torch.no_grad()
     def answer_inputs(self, inputs: Any) -> list[str]:
-        """Answers to a batch of `inputs`."""
+        """The answers to a batch that `inputs` made."""
         tokens = generate_greedily(self.model, self.processor, inputs, self.max_new_tokens)
         return new_texts(self.model, self.processor, inputs, tokens)
 
     def answers(self, questions: Sequence[VQAQuestion]) -> list[str]:
-        """Answers to one batch of questions, in order."""
+        """The answers to one batch of questions, in order. Errors as `inputs`."""
         return self.answer_inputs(self.inputs(questions))
 
 
 def batches(questions: Sequence[VQAQuestion], size: int) -> Iterator[Sequence[VQAQuestion]]:
-    """The questions, `size` at a time.
+    """Yield the questions, `size` at a time.
 
     Raises:
-        ValueError: `size` below 1.
+        ValueError: `size` is below 1.
     """
     if size < 1:
         raise ValueError(f"Expected a batch size of at least 1, got {size}.")

@@ -1,11 +1,11 @@
-"""VQA benchmarks for the bare model and for contrastive attention in each mode, with the official metrics.
+"""Run VQA benchmarks with the official metrics, for the unchanged model and for each mode of contrastive attention.
 
     python -m attention_refine.vqa --dataset gqa --data gqa --model llava-hf/llava-1.5-7b-hf --output runs/gqa
     accelerate launch --num_processes 4 -m attention_refine.vqa ...      # the same, shared between processes
 
-Writes results.csv and results.md into the output folder, and every answer into predictions/. Run again after an
-interruption, it goes on where it was. Data sets: vqav2, gqa, okvqa, vizwiz, textvqa, docvqa, in the folder layout of
-docs/vqa.md; or table, for a .csv, .tsv or .jsonl of one's own with the columns image, question and answer.
+Writes results.csv and results.md to the output folder, and all answers to predictions/. Run the command again after an
+interruption to continue. Data sets: vqav2, gqa, okvqa, vizwiz, textvqa, docvqa, in the folder layout of docs/vqa.md; or
+table, for your own .csv, .tsv or .jsonl file with the columns image, question and answer.
 """
 
 import argparse
@@ -40,20 +40,21 @@ def evaluate(
     processes: Processes | None = None,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Answers all questions in each row and scores them.
+    """Answer all questions once for each row of the table, and score the answers.
 
     Args:
         model, processor: an `AutoModelForImageTextToText` and its own processor.
-        dataset: one of `DATASETS`; it brings the metric and the instruction.
-        questions: of `load_questions`.
-        rows: the first is what the others are compared to; of `table_rows`.
-        output: folder; answers are kept in its `predictions/`, and what is there is not asked again.
-        batch_size: questions at a time.
-        processes: of this run; in those other than the main one the result is empty.
-        progress: show a bar.
+        dataset: one of `DATASETS`; it sets the metric and the instruction.
+        questions: from `load_questions`.
+        rows: from `table_rows`. The others are compared to the first.
+        output: folder. Answers are saved in its `predictions/`; saved answers are reused.
+        batch_size: questions answered at once.
+        max_new_tokens: longest answer in tokens.
+        processes: the processes of this run; only the main process gets a result.
+        progress: show a bar for each row.
 
     Returns:
-        `score_table`'s rows.
+        the rows of `score_table`; in other processes than the main one an empty list.
 
     Raises:
         OSError: a picture cannot be read.
@@ -80,7 +81,7 @@ def evaluate(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 after a message about wrong input."""
+    """Run the command line. Returns the exit code: 0, or 2 after a message about wrong input."""
     arguments = _parser().parse_args(argv)
     try:
         return _run(arguments)
@@ -120,11 +121,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _config(arguments: argparse.Namespace, depth: int) -> ContrastiveAttentionConfig:
-    """The depth's preset, then the layers of a probe's proposal, then what is named on the command line."""
+    """The preset for the depth, changed by the layers of a probe, then by the options on the command line."""
     changes: dict[str, Any] = {}
     if arguments.layers:
         if not arguments.layers.is_file():
-            raise FileNotFoundError(f"Expected {arguments.layers}, which attention_refine.probes writes; none there.")
+            raise FileNotFoundError(
+                f"Expected a proposal.json of attention_refine.probes but there is no file {arguments.layers}."
+            )
         known = json.loads(arguments.layers.read_text(encoding="utf-8"))
         changes |= {name: known[name] for name in ("post_layer", "candidate_layers", "review_layer")}
     for name in ("post_layer", "candidate_layers", "review_layer", "rho", "lam"):
@@ -146,20 +149,20 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--dataset", required=True, choices=DATASETS)
-    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="its folder, or the table")
-    parser.add_argument("--split", help="left out: the usual one, such as val2014 or testdev_balanced")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N questions, evenly spread over the file")
-    parser.add_argument("--model", required=True, help="folder or hub id of a LLaVA or its like")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR")
-    parser.add_argument("--modes", nargs="*", default=list(MODES), choices=MODES, help="rows beside base (all)")
+    parser.add_argument("--data", required=True, type=Path, metavar="PATH", help="folder of the data set, or the table")
+    parser.add_argument("--split", help="by default the usual one, such as val2014 or testdev_balanced")
+    parser.add_argument("--limit", type=int, metavar="N", help="use only N questions, evenly spread over the file")
+    parser.add_argument("--model", required=True, help="folder or hub id of LLaVA or a similar model")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--modes", nargs="*", default=list(MODES), choices=MODES, help="modes to compare (all)")
     parser.add_argument("--layers", type=Path, metavar="FILE", help="proposal.json of attention_refine.probes")
-    parser.add_argument("--post-layer", type=int, metavar="K")
-    parser.add_argument("--candidate-layers", type=int, nargs="+", metavar="I")
-    parser.add_argument("--review-layer", type=int, metavar="R")
+    parser.add_argument("--post-layer", type=int, metavar="K", help="by default from --layers or the preset")
+    parser.add_argument("--candidate-layers", type=int, nargs="+", metavar="I", help="the same")
+    parser.add_argument("--review-layer", type=int, metavar="R", help="the same")
     parser.add_argument("--rho", type=float, help="share of image tokens to scale (0.2)")
-    parser.add_argument("--lam", type=float, help="their scale (0.1)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N")
-    parser.add_argument("--max-new-tokens", type=int, default=16, metavar="N")
-    parser.add_argument("--device", help="torch device; left out: a GPU where there is one")
+    parser.add_argument("--lam", type=float, help="factor by which they are scaled (0.1)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="questions answered at once (8)")
+    parser.add_argument("--max-new-tokens", type=int, default=16, metavar="N", help="longest answer in tokens (16)")
+    parser.add_argument("--device", help="torch device; by default a GPU if there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser

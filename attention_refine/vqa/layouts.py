@@ -1,6 +1,6 @@
-"""Questions about pictures, read from the files of VQAv2, GQA, OK-VQA, VizWiz, TextVQA and DocVQA as published.
+"""Read questions about pictures from VQAv2, GQA, OK-VQA, VizWiz, TextVQA and DocVQA, or from your own table.
 
-Or from a table of one's own. A data set's folder holds what its site offers, unpacked; nothing is renamed.
+The folder of a data set contains its published files, unpacked and not renamed.
 """
 
 import csv
@@ -18,19 +18,19 @@ from reward.files.quoting import shortened
 _SHORT = "Answer the question using a single word or phrase."
 _UNANSWERABLE = (
     "When the provided information is insufficient, respond with 'Unanswerable'.\n" + _SHORT
-)  # LLaVA-1.5's wording for VizWiz, as are the others
+)  # these instructions are those of LLaVA-1.5
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
 class VQAQuestion:
-    """One question.
+    """One question about a picture.
 
     Attributes:
         id: unique in its data set.
         image: path of the picture.
         text: the question.
-        answers: right answers, one for each annotator; empty in a test part.
+        answers: the right answers, one per annotator; empty if the split has no answers.
     """
 
     id: str
@@ -41,14 +41,14 @@ class VQAQuestion:
 
 @dataclass(frozen=True)
 class VQADataset:
-    """How one data set is read, asked and scored.
+    """How a data set is read, asked and scored.
 
     Attributes:
         read: (folder, split) -> questions.
-        splits: those that have answers; the first is the usual one.
+        splits: the splits that have answers; the first is the default.
         metric: name of the score.
-        score: (answer, answers given) -> 0 to 1.
-        instruction: what is said after the question.
+        score: (answer, right answers) -> score in [0, 1].
+        instruction: text added after each question.
     """
 
     read: Callable[[Path, str], list[VQAQuestion]]
@@ -59,17 +59,17 @@ class VQADataset:
 
 
 def load_questions(name: str, path: Path, split: str | None = None, limit: int | None = None) -> list[VQAQuestion]:
-    """Questions of a data set, in the order of its file.
+    """Load the questions of a data set, in the order of its file.
 
     Args:
         name: one of `DATASETS`.
-        path: the data set's folder; of "table" the file (.csv, .tsv, .jsonl) with the columns image, question, answer.
-        split: None: the usual one.
-        limit: only so many, evenly spread over the file: questions of a kind or of a picture stand together in some.
+        path: folder of the data set; for "table" a file (.csv, .tsv, .jsonl) with the columns image, question, answer.
+        split: None uses the first of the data set's `splits`.
+        limit: load only this many, evenly spread over the file, because files may group questions by picture or kind.
 
     Raises:
-        ValueError: an unknown name or split; a question without an answer or whose id comes twice; no questions at all.
-        FileNotFoundError: a file is not there, or a question's picture.
+        ValueError: the name or split is unknown, there are no questions, or a question has no answer or occurs twice.
+        FileNotFoundError: a file or the picture of a question does not exist.
 
     Example:
         >>> questions = load_questions("gqa", Path("gqa"))  # doctest: +SKIP
@@ -96,10 +96,10 @@ def load_questions(name: str, path: Path, split: str | None = None, limit: int |
 
 
 def find_dataset(name: str) -> VQADataset:
-    """The data set of a name.
+    """The data set with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     if name not in DATASETS:
         raise ValueError(f"Expected a data set among {', '.join(DATASETS)}, got {name!r}.")
@@ -113,7 +113,7 @@ def _read_vqav2(folder: Path, split: str) -> list[VQAQuestion]:
 
 
 def _read_okvqa(folder: Path, split: str) -> list[VQAQuestion]:
-    # its official evaluation reads `answer`, the stemmed form, and not `raw_answer`
+    # the official evaluation uses `answer`, the stemmed form, and not `raw_answer`
     questions = _json(folder / f"OpenEnded_mscoco_{split}_questions.json")
     annotations = _json(folder / f"mscoco_{split}_annotations.json")
     return _join_coco(folder, split, questions, annotations)
@@ -141,7 +141,7 @@ def _read_gqa(folder: Path, split: str) -> list[VQAQuestion]:
 
 
 def _read_vizwiz(folder: Path, split: str) -> list[VQAQuestion]:
-    # the file has no ids; a picture has one question
+    # the file has no ids, but each picture has one question
     return [
         VQAQuestion(
             q["image"],
@@ -157,7 +157,7 @@ def _read_textvqa(folder: Path, split: str) -> list[VQAQuestion]:
     return [
         VQAQuestion(
             str(q["question_id"]),
-            _picture(folder, "train_images", f"{q['image_id']}.jpg"),  # of OpenImages' train part, validation too
+            _picture(folder, "train_images", f"{q['image_id']}.jpg"),  # the pictures of both splits are in this folder
             q["question"],
             tuple(q.get("answers", ())),
         )
@@ -198,7 +198,7 @@ def _one(answer: Any) -> tuple[str, ...]:
 
 
 def _picture(folder: Path, inner: str, name: str) -> Path:
-    """The picture in the folder it is unpacked to, or beside the questions.
+    """Path of a picture, in the folder `inner` of the data set or directly in `folder`.
 
     Raises:
         FileNotFoundError: it is in neither.
@@ -215,7 +215,7 @@ def _picture(folder: Path, inner: str, name: str) -> Path:
 
 def _text(file: Path) -> str:
     if not file.is_file():
-        raise FileNotFoundError(f"Expected the file {file}, there is none. Put the data set's own file there.")
+        raise FileNotFoundError(f"Expected the file {file}, but it does not exist. Put the data set's file there.")
     return file.read_text(encoding="utf-8-sig")
 
 
@@ -224,7 +224,7 @@ def _json(file: Path) -> Any:
 
 
 def _vqa(answer: str, given: Iterable[str]) -> float:
-    # the submissions of LLaVA pass through the normalisation; the script then compares
+    # LLaVA normalises its answers before it submits them; the official script then compares
     return vqa_accuracy(normalise_answer(answer), tuple(given))
 
 

@@ -1,9 +1,9 @@
-"""How right is an answer? The official metrics of the VQA data sets: VQA accuracy, exact match, ANLS."""
+"""The official metrics of the VQA data sets: VQA accuracy, exact match, ANLS."""
 
 import re
 from collections.abc import Sequence
 
-# The official script's own list, as the words that it restores; it knows each without one of its apostrophes.
+# The words of the official script's list. It restores each of them from a spelling that lacks one apostrophe.
 _CONTRACTIONS = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've
@@ -20,7 +20,7 @@ def _without_one_apostrophe(word: str) -> list[str]:
 
 
 _RESTORED = {short: word for word in _CONTRACTIONS for short in _without_one_apostrophe(word)}
-_RESTORED["somebody'd"] = "somebodyd"  # upside down in the official script, and so for everyone's numbers
+_RESTORED["somebody'd"] = "somebodyd"  # reversed in the official script; kept, so that numbers are comparable
 
 _NUMBERS = {word: str(i) for i, word in enumerate("zero one two three four five six seven eight nine ten".split())}
 _NUMBERS["none"] = "0"
@@ -28,17 +28,17 @@ _ARTICLES = ("a", "an", "the")
 _PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
 _COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
-_OFFICIAL_PERIODS = 32  # the official script passes re.UNICODE where the number of replacements belongs
+_OFFICIAL_PERIODS = 32  # the official script passes re.UNICODE (32) as the number of replacements
 
 ANLS_THRESHOLD = 0.5
 
 
 def normalise_answer(text: str) -> str:
-    """An answer as the official VQA script compares it: punctuation, number words, articles, contractions, case.
+    """Normalise an answer as the official VQA script does: punctuation, number words, articles, contractions, case.
 
-    Source: `processPunctuation` and `processDigitArticle` of the evaluation code of VQA (github.com/GT-Vision-Lab/VQA),
-    its oddities kept: a mark becomes nothing where a space stands beside one of its kind, or where the text has a comma
-    between digits, and else a space; "none" is 0; "its", "were" and the like stay.
+    Source: `processPunctuation` and `processDigitArticle` of the evaluation code of VQA (github.com/GT-Vision-Lab/VQA).
+    Its peculiarities are kept. A punctuation mark is deleted if the text has a space beside such a mark, or a comma
+    between digits; otherwise it becomes a space. "none" becomes 0. Words such as "its" and "were" stay.
 
     Example:
         >>> normalise_answer("The two dogs, dont bark!")
@@ -60,18 +60,18 @@ def _on_one_line(text: str) -> str:
 
 
 def vqa_accuracy(answer: str, given: Sequence[str], as_given_if_unanimous: bool = True) -> float:
-    """VQA accuracy of one answer: mean over the annotators of min(1, others who gave this answer / 3).
+    """VQA accuracy of one answer: mean over annotators of min(1, number of others who gave this answer / 3).
 
-    Source: the evaluation code of VQA (github.com/GT-Vision-Lab/VQA); ten annotators, so nine others each time.
+    Source: the evaluation code of VQA (github.com/GT-Vision-Lab/VQA). With ten annotators there are nine others.
 
     Args:
-        answer: the model's.
-        given: the annotators', one each.
-        as_given_if_unanimous: as that code does, compare without normalisation where all annotators wrote the same.
-            TextVQA's own code (MMF's `TextVQAAccuracyEvaluator`) normalises always: False.
+        answer: the model's answer.
+        given: the annotators' answers, one each.
+        as_given_if_unanimous: if all annotators wrote the same text, compare without normalisation, as that code does.
+            False always normalises, as TextVQA's code does (MMF's `TextVQAAccuracyEvaluator`).
 
     Returns:
-        0 to 1.
+        the accuracy, in [0, 1].
 
     Raises:
         ValueError: `given` is empty.
@@ -86,15 +86,15 @@ def vqa_accuracy(answer: str, given: Sequence[str], as_given_if_unanimous: bool 
     if len(set(given)) > 1 or not as_given_if_unanimous:
         answer, given = normalise_answer(answer), [normalise_answer(text) for text in given]
     same = sum(text == answer for text in given)
-    # one who gave this answer has one fellow fewer
+    # an annotator who gave this answer does not count as one of the others
     with_me, without_me = min(1.0, (same - 1) / 3), min(1.0, same / 3)
     return (same * with_me + (len(given) - same) * without_me) / len(given)
 
 
 def exact_match(answer: str, given: Sequence[str]) -> float:
-    """GQA's accuracy: 1.0 where the answer, in lower case and without a last full stop, is among those given; or 0.
+    """GQA's accuracy: 1.0 if the answer, in lower case and without a final full stop, is one of those given, else 0.0.
 
-    Source: GQA's eval.py compares strings; LLaVA's `convert_gqa_for_eval.py` lowers the answer and takes the stop off.
+    Source: GQA's eval.py compares strings. LLaVA's `convert_gqa_for_eval.py` lowers the case and removes the full stop.
 
     Raises:
         ValueError: `given` is empty.
@@ -109,13 +109,13 @@ def exact_match(answer: str, given: Sequence[str]) -> float:
 
 
 def anls(answer: str, given: Sequence[str]) -> float:
-    """Normalised Levenshtein similarity to the nearest given answer; 0 below 0.5. Its mean over questions is ANLS.
+    """Normalised Levenshtein similarity to the nearest given answer. Its mean over questions is ANLS.
 
-    1 − edits / length of the longer, in lower case, with single spaces. Source: Biten et al., arXiv 1907.00490; the
-    scoring code of DocVQA (rrc.cvc.uab.es).
+    The similarity is 1 − edits / length of the longer text, in lower case, with single spaces. Values below 0.5 count
+    as 0. Source: Biten et al., arXiv 1907.00490; the scoring code of DocVQA (rrc.cvc.uab.es).
 
     Returns:
-        0 or 0.5 to 1.
+        0, or a value in [0.5, 1].
 
     Raises:
         ValueError: `given` is empty.
@@ -135,7 +135,7 @@ def anls(answer: str, given: Sequence[str]) -> float:
 
 
 def edit_distance(one: str, two: str) -> int:
-    """Levenshtein distance: the least number of letters inserted, left out or changed.
+    """Levenshtein distance: the smallest number of letters to insert, delete or change.
 
     Example:
         >>> edit_distance("kitten", "sitting")

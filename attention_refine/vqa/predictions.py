@@ -1,4 +1,4 @@
-"""Answers of one row to all questions: in parts that an interrupted run need not repeat and processes share."""
+"""Answer all questions for one row, in parts that are saved for an interrupted run and shared between processes."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ from reward.files.writing import write_text
 from reward.parallel.processes import Processes
 from reward.scoring.parts import PartFolder, Record
 
-# a part is what a killed run loses at most
+# batches per part; a killed run loses at most one part
 PART_BATCHES = 4
-# part of every key: a change of how questions are asked or answers are scored needs another number
+# Part of every key. Increase it when questions are asked or answers are scored in another way.
 _VERSION = 1
-_SAMPLED = 4096  # numbers of each weight that tell one model from another
+_SAMPLED = 4096  # numbers of each weight that enter a model's digest
 
 
 class Row(Protocol):
-    """A way for the model to run: its name, what its answers depend on (JSON), and the context it answers in."""
+    """A way to run the model: a name, the settings that its answers depend on (JSON), and a context to answer in."""
 
     @property
     def name(self) -> str: ...
@@ -46,16 +46,25 @@ def predict(
     processes: Processes | None = None,
     advance: Callable[[int], object] = lambda questions: None,
 ) -> list[Record]:
-    """Records (id, image, question, answer, score) of all questions, in order; what is on disk is not asked again.
+    """Answer all questions and score the answers. Saved answers are reused.
 
-    They are kept in `folder` as ROW-KEY.jsonl, where KEY tells model, questions, settings of the row and batch size.
-    The same questions are in the same batches in every number of processes.
+    The answers are saved in `folder` as ROW-KEY.jsonl. KEY is a digest of the model, the questions, the settings of the
+    row and the batch size. The batches are the same for any number of processes.
 
     Args:
-        score: (answer, answers given) -> 0 to 1.
-        model_key: of `model_digest`.
-        processes: of this run; all must see the folder. In those other than the main one the list is empty.
-        advance: told how many questions more are done.
+        answerer: the model with its processor.
+        row: how the model runs.
+        questions: the questions.
+        score: (answer, right answers) -> score in [0, 1].
+        folder: folder for the answers.
+        batch_size: questions answered at once.
+        model_key: the model's `model_digest`.
+        processes: the processes of this run; all must see `folder`.
+        advance: called with the number of further questions that are done.
+
+    Returns:
+        records (id, image, question, answer, score) in the order of the questions; in other processes than the main
+        one an empty list.
     """
     processes = processes or Processes()
     key = _digest([model_key, answerer.instruction, answerer.max_new_tokens, batch_size, row.settings, questions])
@@ -82,7 +91,7 @@ def predict(
 
 
 def model_digest(model: Any) -> str:
-    """What tells a model from another: its configuration, dtype, and some thousand numbers of each weight."""
+    """A digest that identifies a model: its configuration, dtype, and a few thousand numbers of each weight."""
     digest = hashlib.sha256(f"{type(model).__name__} {model.dtype} {model.config.to_json_string()}".encode())
     for name, weight in sorted(model.state_dict().items()):
         flat = weight.detach().flatten()

@@ -1,4 +1,4 @@
-"""The rows of a VQA table: the bare model, and contrastive attention in each of its modes."""
+"""The rows of a VQA table: the unchanged model, and contrastive attention in each of its modes."""
 
 import contextlib
 from collections.abc import Sequence
@@ -12,14 +12,14 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class VQARow:
-    """One row: its name, and how the model runs; `config` None is the bare model."""
+    """One row of the table: its name, and its config of contrastive attention (None for the unchanged model)."""
 
     name: str
     config: ContrastiveAttentionConfig | None = None
 
     @property
     def settings(self) -> dict[str, Any] | None:
-        """What the answers depend on, as JSON can hold it."""
+        """The settings that the answers depend on, as JSON values."""
         return None if self.config is None else self.config.to_dict()
 
     def around(self, model: Any) -> contextlib.AbstractContextManager:
@@ -32,10 +32,10 @@ class VQARow:
 
 
 def table_rows(config: ContrastiveAttentionConfig, modes: Sequence[str] = MODES) -> list[VQARow]:
-    """The bare model, then `config` in each of the modes.
+    """Rows for the unchanged model and for `config` in each of the modes.
 
     Raises:
-        ValueError: a mode that there is not.
+        ValueError: a mode is unknown.
 
     Example:
         >>> [row.name for row in table_rows(ContrastiveAttentionConfig())]

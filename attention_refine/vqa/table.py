@@ -1,4 +1,4 @@
-"""The table of a VQA evaluation: scores of the rows, and their gain over the first one, with intervals."""
+"""The table of a VQA evaluation: the score of each row and its gain over the first row, with intervals."""
 
 import csv
 import io
@@ -17,15 +17,16 @@ COLUMNS = ("row", "questions", "score", "low", "high", "gain", "gain_low", "gain
 def score_table(scores: Mapping[str, Sequence[float]], images: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
     """Mean scores in percent with 95 % intervals, and the paired gain over the first row.
 
-    Pictures are drawn anew with all their questions, the same in every row: questions about one picture are not
-    independent, and rows answer the same questions.
+    The intervals are a bootstrap over pictures: questions about one picture are not independent, so each picture is
+    drawn with all its questions. All rows use the same draws, because they answer the same questions.
 
     Args:
-        scores: row -> N scores, 0 to 1; the first row is what the others are compared to.
-        images: N names.
+        scores: row -> N scores in [0, 1]. The others are compared to the first row.
+        images: the picture of each question, N names.
+        seed: seed of the bootstrap.
 
     Returns:
-        a dictionary of `COLUMNS` for each row; the first row's gain is left out.
+        a dictionary with `COLUMNS` for each row; the first row has no gain.
     """
     columns = 100 * np.stack([np.asarray(values, dtype=float) for values in scores.values()], axis=1)
     draws = image_bootstrap(columns, images, seed)
@@ -41,7 +42,7 @@ def score_table(scores: Mapping[str, Sequence[float]], images: Sequence[str], se
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> Path:
-    """Write the rows as CSV, whole or not at all; floats with four digits."""
+    """Write the rows as CSV, whole or not at all, with four digits for floats. Returns `path`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
@@ -69,7 +70,7 @@ def format_table(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
 
 
 def image_bootstrap(columns: np.ndarray, images: Sequence[str], seed: int = 0) -> np.ndarray:
-    """(N, K) scores of N questions -> (samples, K) means of pictures drawn anew."""
+    """Bootstrap over pictures: (N, K) scores of N questions -> (samples, K) means."""
     _, cluster = np.unique(np.asarray(images), return_inverse=True)
     sizes = np.bincount(cluster)
     sums = np.zeros((len(sizes), columns.shape[1]))

@@ -202,5 +202,5 @@ def test_questions_without_answers_or_twice_are_refused(tmp_path):
         load_questions("table", tmp_path / "t.csv")
     make_vizwiz(tmp_path)
     write(tmp_path / "val.json", json.loads((tmp_path / "val.json").read_text()) * 2)
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="occurs twice"):
         load_questions("vizwiz", tmp_path)

@@ -124,6 +124,6 @@ class Processes:
             yield
         except RuntimeError as error:
             raise ConnectionError(
-                f"Expected all {self.count} processes of this run to be running, but another one has ended or does not "
+                f"Expected {self.count} running processes but another process of this run has ended or does not "
                 f"answer; unless it was killed, its own last message says why ({str(error).splitlines()[0]})"
             ) from error

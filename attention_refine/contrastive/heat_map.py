@@ -25,7 +25,7 @@ def heat_map(picture: Image.Image, values: Tensor, center_crop: bool = False, op
         ValueError: `values` is not a (rows, columns) map, or `opacity` is out of range.
 
     Example:
-        >>> heat_map(Image.new("RGB", (64, 48)), torch.rand(6, 8)).size
+        >>> heat_map(Image.new("RGB", (64, 48)), Tensor([[0, 1], [1, 0]])).size
         (64, 48)
     """
     if values.dim() != 2 or not values.numel():

@@ -42,7 +42,7 @@ def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
             unreadable file.
 
     Example:
-        >>> to_tensors(np.zeros((8, 6, 3), dtype=np.uint8)).shape
+        >>> to_tensors(torch.zeros(3, 8, 6)).shape
         torch.Size([1, 3, 8, 6])
     """
     if isinstance(images, Tensor):

@@ -84,10 +84,11 @@ def load_questions(name: str, path: Path, split: str | None = None, limit: int |
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
-            raise ValueError(f"{path}: expected every question once, the id {shortened(question.id)} comes twice.")
+            raise ValueError(f"{path}: expected every question once, but the id {shortened(question.id)} occurs twice.")
         if not question.answers:
             raise ValueError(
-                f"{path}: expected answers to every question, {shortened(question.id)} has none to be scored by."
+                f"{path}: expected answers to every question, but {shortened(question.id)} has none. Use a split with "
+                "answers."
             )
         seen.add(question.id)
     if limit is not None and limit < len(questions):
@@ -209,7 +210,7 @@ def _picture(folder: Path, inner: str, name: str) -> Path:
         if os.path.isfile(place):
             return place
     raise FileNotFoundError(
-        f"Expected the picture {shortened(places[0])}, there is none. Unpack the data set's pictures there."
+        f"Expected the picture {shortened(places[0])}, but it does not exist. Unpack the data set's pictures there."
     )
 
 

@@ -106,7 +106,7 @@ def needs_quick_gelu(name: str, pretrained: str) -> bool:
     tag = open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained)
     if not tag:
         if os.path.isfile(pretrained):
-            # a file does not say its activation: the architecture's name does
+            # a weights file does not name its activation, so the architecture's name decides
             return False
         raise ValueError(
             f"Unknown pretrained tag {quoted(pretrained)} for backbone {quoted(name)}; expected one of "

@@ -1,4 +1,4 @@
-"""The page of an evaluation: the tables and a scatter plot of each row; `templates/evaluation.html` lays it out."""
+"""The HTML page of an evaluation: tables and a scatter plot for each row, laid out by `templates/evaluation.html`."""
 
 import numpy as np
 

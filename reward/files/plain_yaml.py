@@ -7,7 +7,7 @@ import yaml
 
 from reward.files.quoting import quoted, shortened
 
-# PyYAML takes about a second for so much; recipes have some kilobytes
+# bytes; PyYAML needs about a second for this much, and recipes have a few kilobytes
 LARGEST = 100_000
 
 
@@ -33,7 +33,11 @@ def parse_plain_yaml(text: str) -> Any:
     With aliases, a few lines can make a value that takes hours to print or that contains itself.
 
     Raises:
-        ValueError: not YAML, a tag of Python, an alias, a key that comes twice, nested too deeply.
+        ValueError: the text is not YAML, has a Python tag, an alias or a key twice, or is nested too deeply.
+
+    Example:
+        >>> parse_plain_yaml("epochs: 3")
+        {'epochs': 3}
     """
     try:
         return yaml.load(text, Loader=_PlainLoader)
@@ -52,7 +56,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        # PyYAML keeps the last value of a key and forgets the others.
+        # PyYAML keeps the last value of a repeated key and ignores the others
         seen = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if not isinstance(key, yaml.ScalarNode):

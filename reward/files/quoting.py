@@ -1,18 +1,18 @@
-"""What a message quotes of a value that came from outside: enough to find it again, never all of it.
+"""Shorten values in messages: enough of a value to find it again, never a very long one.
 
-A cell of a table may hold a whole picture as bytes, a prompt may have a million letters. Every message that shows such
-a value goes through `quoted`, or through `shortened` where it is text that needs no quotes, as a path.
+A cell of a table may contain a whole image as bytes, and a prompt may have a million letters. Every message that shows
+such a value uses `quoted`, or `shortened` for text without quotes, such as a path.
 """
 
 import reprlib
 from typing import Any
 
-# Characters of a value in a message; a path has its folder and its name.
+# characters of a value in a message; more for text, so that a path keeps its folder and its name
 MOST, MOST_OF_TEXT = 80, 240
 
 
 def quoted(value: Any, most: int = MOST) -> str:
-    """`repr(value)` of at most about `most` characters; what is cut says how long it was.
+    """`repr(value)`, cut to about `most` characters. If it is cut, the full length is added.
 
     Example:
         >>> quoted("a red ring"), quoted(bytes(5000), most=12)
@@ -28,7 +28,7 @@ def quoted(value: Any, most: int = MOST) -> str:
 
 
 def shortened(text: Any, most: int = MOST_OF_TEXT) -> str:
-    """`str(text)`, of a longer one its start and its end.
+    """`str(text)`. If it has more than `most` characters, only its start and end, and the full length.
 
     Example:
         >>> shortened("pictures/" + "x" * 1000 + "/ring.png", most=30)
@@ -41,7 +41,7 @@ def shortened(text: Any, most: int = MOST_OF_TEXT) -> str:
 
 
 class _Short(reprlib.Repr):
-    """reprlib's limits for what holds other values, ours for text and bytes in it."""
+    """reprlib's limits for containers, and ours for text and bytes inside them."""
 
     def __init__(self) -> None:
         super().__init__()

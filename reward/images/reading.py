@@ -12,7 +12,7 @@ from torch import Tensor
 
 from reward.files.quoting import shortened
 
-# Decoders of pictures alone: PIL also opens documents, and hands PostScript to an interpreter.
+# Only decoders of images. PIL also opens documents, and passes PostScript to an interpreter.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # 8K (7680 x 4320) is the largest usual size. A hostile file of a hundred bytes can unpack to many more pixels.
 MOST_PIXELS = 2**25

@@ -79,7 +79,7 @@ class HyperAlignConfig:
         self._require(bool(self.backbone.strip()), "backbone", "a name")
         if self.pretrained is not None and self.backbone.startswith(("local-dir:", "hf-hub:")):
             raise ValueError(
-                f"Expected pretrained=None with backbone {quoted(self.backbone)}, whose folder brings its own weights, "
+                f"Expected pretrained=None with backbone {quoted(self.backbone)}, whose folder has its own weights, "
                 f"but got pretrained={quoted(self.pretrained)}"
             )
 
@@ -112,7 +112,7 @@ class HyperAlignConfig:
         if version != FORMAT_VERSION:
             raise ValueError(
                 f"Expected format_version {FORMAT_VERSION} but got {quoted(version)}; "
-                "this model was saved by another version of hyperalign: install that one"
+                "this model was saved by another version of hyperalign; install that version"
             )
         for key in values:
             if key not in _HINTS:

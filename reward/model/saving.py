@@ -130,8 +130,8 @@ def refuse_outside(name: str, folder: Path):
     target = os.path.normpath(folder / inside)
     if inside.is_absolute() or os.path.commonpath([target, os.path.normpath(folder)]) != os.path.normpath(folder):
         raise ValueError(
-            f"Expected a backbone inside the downloaded model but its config names {quoted(name)}; if you trust it, "
-            "download it and load it from the local folder"
+            f"Expected a backbone inside the downloaded model but its config names {quoted(name)}; if you trust the "
+            "model, download it and load it from the local folder"
         )
 
 

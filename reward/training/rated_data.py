@@ -25,7 +25,8 @@ def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) ->
         skip_bad: leave out rows that cannot be used and images that cannot be decoded, instead of raising.
 
     Raises:
-        ValueError: as `load_dataset`; a word in `columns` without `=`, or two columns for one role.
+        ValueError: as `load_dataset`, an item of `columns` has no `=`, or a role has two columns.
+        UnreadablePictures: with `skip_bad`, no image at all can be decoded.
     """
     dataset = load_dataset(name, path, skip_bad=skip_bad, columns=_named(columns))
     if not skip_bad:

@@ -142,7 +142,7 @@ def load_training_config(
         if child:
             if parent != "model":
                 raise ValueError(
-                    f"Unknown key {quoted(name)}; only fields of the model are named with a dot, as model.FIELD"
+                    f"Unknown key {quoted(name)}; only fields of the model have a dot, as in model.FIELD"
                 )
             values["model"] = {**(values.get("model") or {}), child: value}
         else:

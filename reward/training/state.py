@@ -58,7 +58,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def refuse_other_run(kept: dict[str, Any], now: dict[str, Any], path: Path) -> None:
-    """Raise ValueError unless both runs' settings are equal, naming those that are not."""
+    """Raise ValueError if the settings of a saved run and of this run differ; the message names the differences."""
     differing = [
         f"{name} (was {quoted(kept.get(name))}, is {quoted(now.get(name))})"
         for name in sorted(kept.keys() | now.keys())

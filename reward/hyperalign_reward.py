@@ -109,7 +109,7 @@ class HyperAlignReward(nn.Module):
         dtype: torch.dtype | None = None,
         **config_overrides: Any,
     ) -> "HyperAlignReward":
-        """Put an untrained head on an open_clip backbone. Its score is the backbone's cosine, and a warning says so.
+        """Put an untrained head on an open_clip backbone. Its score is the backbone's cosine; a warning says so once.
 
         Args:
             name: open_clip model name, hf-hub:ORG/REPO or local-dir:FOLDER.

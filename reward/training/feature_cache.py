@@ -56,9 +56,9 @@ def backbone_features(
 ) -> tuple[Tensor, Tensor]:
     """Un-normalised features of images and prompts. Each distinct image and prompt is encoded once.
 
-    The cache has one file per backbone. The file is chosen by the backbone's weights, transform and dtype, not by its
-    name. Its entries are found by the content of an image or the tokens of a prompt, so a renamed image is found again
-    and a changed image is encoded again.
+    The cache has one file per backbone, with a digest of its weights, transform and dtype in the file name. Entries are
+    found by the content of an image or the tokens of a prompt, so a renamed image is found again and a changed image is
+    encoded again.
 
     Args:
         backbone: encodes what is not in the cache.

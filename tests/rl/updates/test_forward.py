@@ -225,8 +225,8 @@ def test_the_kl_penalty_holds_the_model_to_its_base(tiny_pipeline, rule):
         for epoch in range(4):
             metrics = update.step(epoch, make_experience(update, REWARDS))
         assert ("kl_to_base" in metrics) == bool(weight)
-        rows = update._noised(torch.arange(8)[:, None].repeat(1, update.members), 0, 0,
-                              make_experience(update, REWARDS).trajectory.latents[-1], PROMPTS, torch.zeros(8))  # fmt: skip
+        units, clean = torch.arange(8)[:, None].repeat(1, update.members), make_experience(update, REWARDS)
+        rows = update._noised(units, 0, 0, clean.trajectory.latents[-1], PROMPTS, torch.zeros(8))
         with torch.no_grad():
             drift[weight] = (update.predict_new(rows) - update.predict_base(rows)).square().mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]

@@ -142,7 +142,7 @@ def test_the_built_in_reward_scores_from_the_installed_wheel(installed, tmp_path
     code = """
     import PIL.Image, reward.cli.main
     PIL.Image.new("RGB", (64, 64), "red").save("a.png")
-    raise SystemExit(reward.cli.main.main(["score", "a.png", "--prompt", "a red circle"]))
+    raise SystemExit(reward.cli.main.main(["score", "a.png", "--prompt", "a red circle", "--model", "tinyworld"]))
     """
     header, row = python(code, installed, tmp_path).splitlines()
     assert header == "path,prompt,score" and row.startswith("a.png,a red circle,")

@@ -25,8 +25,8 @@ same command is run again. Pictures that cannot be read are listed at the end, w
 
 _EXAMPLES = f"""examples:
   python -m tinyworld.rated_pictures pictures   # draws something to try it on
-  {_NAME} pictures --output checks
-  {_NAME} --run runs/demo --output checks-demo
+  {_NAME} pictures --model tinyworld --output checks
+  {_NAME} --run runs/demo --model tinyworld --output checks-demo
   {_NAME} --table prompts.csv --model llava-hf/llava-1.5-7b-hf --questions dsg.csv --output checks-dsg"""
 
 
@@ -62,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--prompt", help="one prompt for all pictures")
     add("--run", type=Path, metavar="DIR", help="run folder of rl/ddpo_train.py or rl/direct_train.py")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
-    add("--model", help="captioner: folder or hub id; left out: the built-in tiny world's, which knows coloured shapes")
+    add("--model",
+        help="captioner: folder or hub id, llava-hf/llava-1.5-7b-hf for photographs; tinyworld: built in, knows "
+        "coloured shapes only")  # fmt: skip
     add("--device", help="torch device, for example cuda:1; left out: a GPU where there is one")
     add("--questions", type=Path, metavar="FILE",
         help="your own questions, .csv or .json in DSG's layout; made by rule for prompts that it does not have")
@@ -127,10 +129,14 @@ def _check(arguments: argparse.Namespace):
 
     source = arguments.model
     if source is None:
+        raise ValueError(
+            "Expected --model: a captioner's folder or hub id, for example llava-hf/llava-1.5-7b-hf (14 GB), or "
+            "tinyworld, which is built in and knows coloured shapes only"
+        )
+    if source == "tinyworld":
         # An entry script may name the built-in world; the import is here so that the library never needs it.
         from tinyworld import weights_path
 
-        print(f"{_NAME}: no --model given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
         source = str(weights_path("llava"))
     model, processor = load_model(source, arguments.device)
     options = {"question": arguments.question, "instruction": arguments.instruction}

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from reward.backbone.checks import refuse_code, refuse_giants, refuse_pickles
+from reward.backbone.fetching import reachable
 from reward.files.plain_json import read_object
 from reward.files.quoting import quoted, shortened
 
@@ -44,11 +45,8 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
         pretrained: pretrained tag or weights file; only for an open_clip model name.
 
     Raises:
-        ValueError: the name or tag is unknown, weights are missing, or the weights were trained with another
-            activation.
-
-    Example:
-        >>> model = load_open_clip("ViT-B-16", "openai").model  # doctest: +SKIP
+        ValueError: an unknown name or tag, missing weights, or an activation that the weights were not trained with.
+        MissingWeightsError: weights that are neither cached nor reachable.
     """
     import open_clip
 
@@ -56,9 +54,10 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
     if folder is not None:
         return _load_local(name, folder)
     if name.startswith(HUB_PREFIX):
-        refuse_code(open_clip.factory.get_model_config(name) or {}, None, name)
-        model = open_clip.create_model(name, require_pretrained=True)
-        return _loaded(model, open_clip.factory.get_model_config(name), open_clip.get_tokenizer(name))
+        with reachable(name):
+            refuse_code(open_clip.factory.get_model_config(name) or {}, None, name)
+            model = open_clip.create_model(name, require_pretrained=True)
+            return _loaded(model, open_clip.factory.get_model_config(name), open_clip.get_tokenizer(name))
 
     model_config = open_clip.get_model_config(name.replace("/", "-"))
     if model_config is None:
@@ -72,10 +71,12 @@ def load_open_clip(name: str, pretrained: str | None) -> LoadedModel:
             f"{open_clip.list_pretrained_tags_by_model(name)}, or a weights file"
         )
     quick_gelu = needs_quick_gelu(name, pretrained)
-    model = open_clip.create_model(name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True)
+    with reachable(f"{name}/{pretrained}"):
+        model = open_clip.create_model(name, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True)
+        tokenizer = open_clip.get_tokenizer(name)
     if quick_gelu:
         model_config["quick_gelu"] = True
-    return _loaded(model, model_config, open_clip.get_tokenizer(name))
+    return _loaded(model, model_config, tokenizer)
 
 
 def _load_local(name: str, folder: Path) -> LoadedModel:

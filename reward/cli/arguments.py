@@ -12,24 +12,26 @@ _PICTURES = "python -m tinyworld.rated_pictures pictures   # draws something to 
 _EXAMPLES = {
     "score": (
         _PICTURES,
-        "hyperalign score pictures",
-        'hyperalign score pictures --prompt "a red ring" --output scores.csv',
-        "hyperalign score --table pictures/metadata.csv --output scores.parquet",
+        "hyperalign score pictures --model tinyworld",
+        'hyperalign score pictures --model tinyworld --prompt "a red ring" --output scores.csv',
+        "hyperalign score --table pictures/metadata.csv --model tinyworld --output scores.parquet",
     ),
-    "rank": (_PICTURES, 'hyperalign rank pictures --prompt "a red ring left of a blue square"'),
+    "rank": (_PICTURES, 'hyperalign rank pictures --model tinyworld --prompt "a red ring left of a blue square"'),
     "train": (
         _PICTURES,
-        "hyperalign train --dataset table --data pictures --output mine --set epochs=3",
+        "hyperalign train --dataset table --data pictures --output mine --backbone tinyworld --set epochs=3",
         "hyperalign score pictures --model mine",
     ),
     "evaluate": (
         _PICTURES,
-        "hyperalign evaluate --dataset table --data pictures --output evaluation",
+        "hyperalign evaluate --dataset table --data pictures --model tinyworld --output evaluation",
     ),
     "explain": (
         _PICTURES,
-        'hyperalign explain pictures/000.png --prompt "a red ring left of a blue square" --output explanation.png',
+        'hyperalign explain pictures/000.png --prompt "a red ring left of a blue square" --model tinyworld '
+        "--output explanation.png",
     ),
+    "models": ("hyperalign models", "hyperalign models --all"),
 }
 
 _SCORE = """Score pictures: how well does each show its prompt?
@@ -46,7 +48,7 @@ _RANK = """Rank pictures by how well they show one prompt, the best first."""
 _TRAIN = """Train a reward on human scores: split by prompt, stopped by the validation part, measured on the test part.
 
 --dataset table takes a table of your own with the columns image, prompt and score (CSV, TSV, JSON lines, Parquet, or
-a folder with metadata.csv). Without --config and --backbone the built-in towers serve, which know coloured shapes."""
+a folder with metadata.csv). Without --config and --backbone the towers are those of ViT-B-16/openai."""
 
 _EVALUATE = """Evaluate a reward on human scores; or train and test recipes over ten splits.
 
@@ -54,6 +56,10 @@ Without --config the saved --model is tested on the pairs whose prompts it was n
 recipe is trained and tested on ten splits by prompt; with several they are rows of an ablation; with --test-data they
 are tested on another data set. Controls always stand beside. Writes metrics.json, summary.json, results.csv,
 predictions.csv, report.html, report.md and scatter.png."""
+
+_MODELS = """What --model and --backbone can name, and which of it is on this machine.
+
+--fetch downloads weights into the cache, for commands that run later without a network."""
 
 _EXPLAIN = """Explain one score: inside or outside the prompt's cone, what the modulation did, the phrase satisfied
 worst."""
@@ -71,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "train a reward on human scores", _TRAIN))
     _evaluate(_command(commands, "evaluate", "test a reward, or recipes, on human scores", _EVALUATE))
     _explain(_command(commands, "explain", "say why a picture scores as it does", _EXPLAIN))
+    _models(_command(commands, "models", "list what --model can name and what is cached", _MODELS))
     return parser
 
 
@@ -135,8 +142,19 @@ def _explain(command: argparse.ArgumentParser) -> None:
     _model(command)
 
 
+def _models(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--all", action="store_true", help="every open_clip NAME/TAG too")
+    command.add_argument(
+        "--fetch", action="append", default=[], metavar="NAME", help="download this model's weights; may be repeated"
+    )
+
+
 def _model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", help="HyperAlign folder or hub id; left out: the built-in tiny world's")
+    command.add_argument(
+        "--model",
+        help="HyperAlign folder or hub id, open_clip NAME/TAG, or tinyworld (hyperalign models lists them); left out: "
+        "ViT-B-16/openai",
+    )  # fmt: skip
     command.add_argument("--device", help="torch device, for example cuda:1; left out: a GPU where there is one")
 
 
@@ -160,8 +178,9 @@ def _dataset(command: argparse.ArgumentParser) -> None:
 
 def _backbone(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--backbone", metavar="NAME", help="local-dir:DIR, hf-hub:ORG/REPO or open_clip name, instead of the recipe's"
-    )
+        "--backbone", metavar="NAME",
+        help="open_clip NAME/TAG, local-dir:DIR, hf-hub:ORG/REPO or tinyworld, instead of the recipe's",
+    )  # fmt: skip
 
 
 def _cache(command: argparse.ArgumentParser) -> None:

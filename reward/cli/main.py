@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reward.cli.arguments import build_parser
 from reward.files.writing import is_full_disk
+from reward.named_models import DEFAULT_MODEL, TINY_WORLD
 from reward.scoring.inputs import NoPromptError, find_pictures, find_rows
 
 if TYPE_CHECKING:
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    run = {"score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain}
+    run = {
+        "score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain, "models": _models,
+    }  # fmt: skip
     name, go_on = f"hyperalign {arguments.command}", _GO_ON.get(arguments.command, "")
     try:
         with _sigterm_raised():
@@ -99,7 +102,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
     from reward.scoring.score import score_to_file
 
-    reward = _load(arguments.model, device, processes.is_main)
+    reward = _load(arguments.model, device)
     count, problems = score_to_file(
         reward, rows, arguments.output, batch_size=arguments.batch_size, processes=processes, total=total,
         progress=not arguments.quiet,
@@ -152,12 +155,9 @@ def _rank(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace) -> int:
     from reward.cli.train import run, training_config
 
-    backbone = arguments.backbone
     named = any(change.startswith("model.backbone=") for change in arguments.set)
-    if backbone is None and arguments.config is None and not named:
-        backbone = f"local-dir:{_built_in('open-clip', 'neither --config nor --backbone')}"
-    config = training_config(arguments.config, arguments.set, backbone)
-    return run(arguments, config)
+    default = DEFAULT_MODEL if arguments.config is None and not named else None
+    return run(arguments, training_config(arguments.config, arguments.set, _towers(arguments.backbone or default)))
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -165,8 +165,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     evaluate.check(arguments)
     if arguments.config:
+        arguments.backbone = _towers(arguments.backbone)
         return evaluate.run_protocol(arguments)
-    reward, folder = _load_with_folder(arguments.model, _start(arguments.device)[1])
+    model = arguments.model or DEFAULT_MODEL
+    reward = _load(model, _start(arguments.device)[1])
+    folder = str(_tiny_world("hyperalign")) if model == TINY_WORLD else model
     return evaluate.run_saved(arguments, reward, folder)
 
 
@@ -182,6 +185,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    from reward.named_models import describe_models, fetch_model
+
+    for name in arguments.fetch:
+        fetch_model(name)
+        print(f"{name} is in the cache")
+    if not arguments.fetch:
+        print(describe_models(arguments.all))
+    return 0
+
+
 def _start(device: str | None) -> "tuple[Processes, Any]":
     """The processes that `accelerate launch` started, and this one's device: a GPU where there is one."""
     from reward.parallel.processes import Processes
@@ -190,25 +204,21 @@ def _start(device: str | None) -> "tuple[Processes, Any]":
     return processes, device or own
 
 
-def _load(model: str | None, device: Any, tell: bool = True) -> "HyperAlignReward":
-    return _load_with_folder(model, device, tell)[0]
+def _load(model: str | None, device: Any) -> "HyperAlignReward":
+    """The reward that --model names, CLIP's cosine where it names none."""
+    from reward.named_models import load_model
+
+    return load_model(model or DEFAULT_MODEL, device, tiny_world=lambda: _tiny_world("hyperalign"))
 
 
-def _load_with_folder(model: str | None, device: Any, tell: bool = True) -> "tuple[HyperAlignReward, str]":
-    """The reward of a folder or hub id; None is the tiny world's, which knows coloured shapes and nothing else."""
-    from reward.hyperalign_reward import HyperAlignReward
-
-    if model is None:
-        model = str(_built_in("hyperalign", "no --model", tell))
-    return HyperAlignReward.from_pretrained(model, device=device), model
+def _towers(backbone: str | None) -> str | None:
+    return f"local-dir:{_tiny_world('open-clip')}" if backbone == TINY_WORLD else backbone
 
 
-def _built_in(name: str, given: str, tell: bool = True) -> Path:
+def _tiny_world(name: str) -> Path:
     # An entry script may name the built-in world; the import is here so that the library never needs it.
     from tinyworld import weights_path
 
-    if tell:
-        print(f"hyperalign: {given} given, using the built-in one: it knows coloured shapes only", file=sys.stderr)
     return weights_path(name)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reward.files.quoting import quoted
+from reward.named_models import open_clip_name
 from reward.training.rated_data import load_rated, tell_bad
 from reward.training.recipe import TrainingConfig, load_training_config
 from reward.training.train import train
@@ -46,12 +47,19 @@ def training_config(file: Path | None, changes: Sequence[str], backbone: str | N
             )
         overrides[field] = value
     if backbone is not None:
-        if overrides.get("model.backbone", backbone) != backbone:
-            raise ValueError(
-                f"Expected one backbone but got {quoted(overrides['model.backbone'])} and {quoted(backbone)}"
-            )
-        overrides["model.backbone"] = backbone
+        for field, value in _named_towers(backbone).items():
+            if overrides.get(field, value) != value:
+                raise ValueError(f"Expected one backbone but got {quoted(overrides[field])} and {quoted(backbone)}")
+            overrides[field] = value
     return load_training_config(file, overrides)
+
+
+def _named_towers(backbone: str) -> dict[str, str | None]:
+    """The recipe's fields that NAME/TAG sets; a plain name leaves the recipe's own tag."""
+    found = open_clip_name(backbone)
+    if found is None or found[1] is None:
+        return {"model.backbone": backbone}
+    return {"model.backbone": found[0], "model.pretrained": found[1]}
 
 
 def default_cache() -> Path:

@@ -78,7 +78,7 @@ class TrainConfig:
     rewards: list[str] = knob(
         [], "rewards and prompts",
         "What is maximised: module:function=weight | module:factory@SOURCE=weight | "
-        "hyperalign:FOLDER_OR_HUB_ID=weight | "
+        "hyperalign:FOLDER_OR_HUB_ID=weight | hyperalign:OPEN_CLIP_NAME/TAG=weight | "
         "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight, one or more.",
     )
     reward_normalization: Literal["none", "epoch", "group"] = knob(

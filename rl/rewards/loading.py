@@ -184,11 +184,11 @@ def load_rewards(
 
         module:function=weight
         module:factory@SOURCE=weight
-        hyperalign:FOLDER_OR_HUB_ID=weight
+        hyperalign:FOLDER_OR_HUB_ID=weight, or of open_clip: hyperalign:NAME/TAG=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
 
-    A reward is logged under its function's name, or under the last part of its folder's name. A factory is for rewards
-    with a model: `factory(source, device=device)` returns the reward function.
+    A reward is logged under its function's name, the last part of its folder's, or open_clip's NAME. A factory is
+    called with its source, resolved, and the device, and returns the reward: for rewards with a model of their own.
 
     Args:
         specs: one spec per reward.
@@ -217,17 +217,19 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
     except ValueError:
         raise ValueError(f"{field}: expected a number after '=' in {spec!r}, got {weight_text!r}.") from None
     if source.startswith("hyperalign:"):
-        from reward import HyperAlignReward
+        from reward.named_models import TINY_WORLD, load_model, open_clip_name
 
         folder = source.removeprefix("hyperalign:")
-        model = HyperAlignReward.from_pretrained(resolve(folder), device=device)
+        model = load_model(resolve("tinyworld:hyperalign" if folder == TINY_WORLD else folder), device)
         if keep_graph:
             from reward.trl_adapters import alignprop_reward
 
             function = alignprop_reward(model)
         else:
             function = model.ddpo()
-        return Reward(re.split(r"[:/\\]", folder.rstrip("/\\"))[-1], function, weight)
+        towers = open_clip_name(folder)
+        name = towers[0] if towers and towers[1] else re.split(r"[:/\\]", folder.rstrip("/\\"))[-1]
+        return Reward(name, function, weight)
     if source.startswith("aesthetic:"):
         from rl.rewards.aesthetic import DEFAULT_BACKBONE, AestheticReward
 

@@ -177,3 +177,9 @@ def test_a_run_shows_only_its_own_pictures(model, tmp_path, capsys):
     (tmp_path / "run" / "evaluation.json").write_text(json.dumps({"examples": [example]}))
     assert run("--run", tmp_path / "run", "--output", tmp_path / "out", model=model) == cli.WRONG_INPUT
     assert "outside the run" in capsys.readouterr().err
+
+
+def test_no_model_names_both_ways_out(pictures, tmp_path, capsys):
+    assert main([str(pictures), "--output", str(tmp_path / "out"), *OPTIONS]) == cli.WRONG_INPUT
+    error = capsys.readouterr().err
+    assert "llava-hf/llava-1.5-7b-hf" in error and "tinyworld" in error

@@ -43,7 +43,7 @@ def run(words):
     assert cli.main(words[1:]) == 0, words
 
 
-@pytest.mark.parametrize("command", ["score", "rank", "train", "evaluate", "explain"])
+@pytest.mark.parametrize("command", ["score", "rank", "train", "evaluate", "explain", "models"])
 def test_the_examples_of_help_work(command, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -71,6 +71,8 @@ def test_the_examples_of_help_work(command, folder, monkeypatch, capsys):
             "metrics.json", "summary.json", "results.csv", "predictions.csv", "report.html", "report.md",
             "scatter.png",
         }  # fmt: skip
+    if command == "models":
+        assert "tinyworld" in said and "ViT-B-32/laion2b_s34b_b79k" in said
     if command == "explain":
         assert "The score is" in said and (folder / "explanation.png").stat().st_size > 10_000
 

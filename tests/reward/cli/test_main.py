@@ -17,6 +17,7 @@ from PIL import Image
 
 import reward.hyperalign_reward
 from reward import HyperAlignConfig
+from reward.backbone.fetching import MissingWeightsError
 from reward.cli.main import find_pictures, main
 from reward.images.preprocess import ImageTransform
 from reward.parallel.processes import Processes
@@ -156,13 +157,27 @@ def test_rank_lists_what_it_cannot_read(pictures, capsys):
     assert len(captured.out.splitlines()) == 3 and "1 of 4 pictures have no score" in captured.err
 
 
-def test_without_a_model_the_built_in_one_serves_and_says_so(pictures, capsys, monkeypatch):
+def test_tinyworld_is_the_built_in_model(pictures, monkeypatch):
     world = types.ModuleType("tinyworld")
     world.weights_path = lambda name: f"/weights/{name}"
     monkeypatch.setitem(sys.modules, "tinyworld", world)
-    assert main(["rank", str(pictures), "--prompt", "red"]) == 0
+    assert main(["rank", str(pictures), "--prompt", "red", "--model", "tinyworld"]) == 0
     assert Redness.loaded == [("/weights/hyperalign", torch.device("cpu"))]
-    assert "coloured shapes only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["score", "rank", "explain", "evaluate"])
+def test_without_a_model_it_is_clip_and_never_the_coloured_shapes(pictures, tmp_path, capsys, monkeypatch, command):
+    def from_backbone(name, pretrained=None, device=None):
+        raise MissingWeightsError(f"{name} {pretrained}: neither cached nor reachable")
+
+    monkeypatch.setattr(Redness, "from_backbone", from_backbone, raising=False)
+    words = {
+        "explain": ["explain", str(pictures / "b.png"), "--prompt", "red"],
+        "evaluate": ["evaluate", "--dataset", "table", "--data", str(pictures), "--output", str(tmp_path / "o")],
+    }
+    assert main(words.get(command, [command, str(pictures), "--prompt", "red"])) == 2
+    assert "ViT-B-16 openai: neither cached nor reachable" in capsys.readouterr().err
+    assert Redness.loaded == []
 
 
 @pytest.mark.parametrize(

@@ -52,15 +52,33 @@ def test_hyperalign_folder_is_resolved(monkeypatch):
         def ddpo(self):
             return lambda images, prompts, metadata: (torch.ones(len(prompts)), {})
 
-    stub = types.ModuleType("reward")
+    stub = types.ModuleType("reward.hyperalign_reward")
     stub.HyperAlignReward = Stub
-    monkeypatch.setitem(sys.modules, "reward", stub)
+    monkeypatch.setitem(sys.modules, "reward.hyperalign_reward", stub)
     names = load_rewards(["hyperalign:models/one/", "hyperalign:someone/two=2"]).names
     assert names == ["one", "two"]
     rewards = load_rewards(["hyperalign:tinyworld:x=0.5"], device="cpu", resolve=lambda name: f"/weights/{name}")
     assert rewards.names == ["x"]
     assert rewards(IMAGES, PROMPTS)[0].tolist() == [0.5] * 3
     assert seen == {"folder": "/weights/tinyworld:x", "device": "cpu"}
+    load_rewards(["hyperalign:tinyworld"], resolve=lambda name: f"/weights/{name}")
+    assert seen["folder"] == "/weights/tinyworld:hyperalign"
+
+
+def test_an_open_clip_model_is_its_cosine_under_its_own_name(monkeypatch):
+    class Stub:
+        @classmethod
+        def from_backbone(cls, name, pretrained=None, device=None):
+            assert (name, pretrained, device) == ("ViT-B-16", "openai", "cpu")
+            return cls()
+
+        def ddpo(self):
+            return lambda images, prompts, metadata: (torch.ones(len(prompts)), {})
+
+    stub = types.ModuleType("reward.hyperalign_reward")
+    stub.HyperAlignReward = Stub
+    monkeypatch.setitem(sys.modules, "reward.hyperalign_reward", stub)
+    assert load_rewards(["hyperalign:ViT-B-16/openai=2"], device="cpu").names == ["ViT-B-16"]
 
 
 @pytest.mark.parametrize(

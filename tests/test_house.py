@@ -26,7 +26,8 @@ PACKAGES = {
     "attention_refine": ["custom_generate", "", "probes", "vqa", "caption_check", "contrastive", "vlm"],
     "reward": [
         "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "hyperalign_reward",
-        "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "parallel", "files",
+        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "hyperalign_reward",
+        "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "tables", "parallel", "files",
     ],
 }  # fmt: skip
 # What serves the outside may import everything, and the built-in world is named where a user may name it.

@@ -1,6 +1,7 @@
 """The `hyperalign-caption-check` command: does a captioner see in pictures what their prompts say?"""
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,8 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("paths", nargs="*", type=Path, metavar="PATH", help="pictures, folders or tables")
-    add("--table", type=Path, metavar="FILE", help="table with the columns image and prompt (CSV, TSV, JSONL, Parquet)")
+    add("paths", nargs="*", metavar="PATH", help="pictures, folders, tables, shards, datasets:NAME, or -")
+    add("--table", metavar="FILE", help="table with a picture and a prompt a row (CSV, TSV, JSONL, Parquet, tar)")
+    add("--image-column", metavar="NAME", help="column of pictures, if not a usual one")
+    add("--prompt-column", metavar="NAME", help="column of prompts, if not a usual one")
     add("--prompt", help="one prompt for all pictures")
     add("--run", type=Path, metavar="DIR", help="run folder of rl/ddpo_train.py or rl/direct_train.py")
     add("--output", type=Path, required=True, metavar="DIR", help="folder for the results")
@@ -115,7 +118,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _rows(arguments: argparse.Namespace):
     if arguments.run is None:
-        return list(find_rows(arguments.paths, arguments.table, arguments.prompt)), None
+        named = {"image": arguments.image_column, "prompt": arguments.prompt_column}
+        named = {role: name for role, name in named.items() if name}
+        tell = functools.partial(print, file=sys.stderr)
+        return list(find_rows(arguments.paths, arguments.table, arguments.prompt, named, tell)), None
     if arguments.paths or arguments.table or arguments.prompt:
         raise ValueError("Expected either --run or pictures, got both. Check them one after the other.")
     from attention_refine.caption_check.run import find_run_rows

@@ -109,7 +109,7 @@ def _has_control(summary: Mapping[str, Any]) -> bool:
 def _side(record: Record) -> Side:
     path, side = Path(record["path"]), record.get("side")
     label = _SIDE_NAMES.get(side, side) if side else None
-    picture = embed_picture(path, _PICTURE_SIDE)
+    picture = embed_picture(record.get("stored") or path, _PICTURE_SIDE)
     return Side(label, record.get("reward"), path.name, picture, record["caption"], _rows(record))
 
 

@@ -134,11 +134,14 @@ def check_to_folder(
     records = [record for part in split_rows(rows, size, key) for record in folder.read(part.index, part.key)]
     good = [_finished(record, (details or {}).get(record["path"], {})) for record in records if "score" in record]
     problems = [record["error"] for record in records if "score" not in record]
+    # pictures inside a table or a shard are not found by their name
+    stored = {row.path: row.stored for row in rows if row.stored}
+    shown = [record | {"stored": stored[record["path"]]} if record["path"] in stored else record for record in good]
     write_text(target, "".join(json.dumps(record) + "\n" for record in good))
     _write_csv(output / "checks.csv", good)
     summary = summarize(good) | {"unreadable": len(problems)}
     write_text(output / "summary.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
-    write_text(output / "index.html", page_html(good, summary, title=title, limit=page_pictures))
+    write_text(output / "index.html", page_html(shown, summary, title=title, limit=page_pictures))
     if not problems:
         folder.remove()
     return summary, problems
@@ -214,7 +217,7 @@ def _read(part: Part) -> tuple[list[Image.Image], dict[int, str]]:
         try:
             if row.problem:
                 raise ValueError(row.problem)
-            pictures += to_pictures(row.path)
+            pictures += to_pictures(row.picture)
         # whatever a decoder does with a damaged file, it is not the end of a long run
         except Exception as error:
             known = isinstance(error, ValueError)

@@ -36,8 +36,10 @@ _EXAMPLES = {
 
 _SCORE = """Score pictures: how well does each show its prompt?
 
-The prompt is --prompt for all, or each has its own: in a table with the columns image and prompt, in metadata.csv
-(.jsonl, .parquet) of the pictures' folder, or in a text file beside the picture (ring.txt for ring.png).
+The prompt is --prompt for all, or each has its own: in a table, in metadata.csv (.jsonl, .parquet) of the pictures'
+folder, or in a text file beside the picture (ring.txt for ring.png). A table is CSV (commas, semicolons or tabs), JSON
+lines, Parquet, WebDataset shards or a set of `datasets`; its columns are found by their usual names, and what was
+chosen is printed.
 
 A run that was cut short goes on where it was when the same command is run again, and gives the same file.
 `accelerate launch -m reward.cli score ...` shares the work between processes. Pictures that cannot be read are listed
@@ -91,10 +93,12 @@ def _command(commands: Any, name: str, help: str, description: str) -> argparse.
 
 def _score(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "paths", nargs="*", type=Path, metavar="PATH", help="picture, folder of pictures, or table (.csv, .tsv, ...)"
-    )
+        "paths", nargs="*", metavar="PATH",
+        help="picture, folder, table, shards (shard-{000..009}.tar), datasets:NAME?split=train, or - (standard input)",
+    )  # fmt: skip
     command.add_argument("--prompt", help="what all the pictures should show")
-    command.add_argument("--table", type=Path, help=".csv, .tsv, .jsonl or .parquet with the columns image, prompt")
+    command.add_argument("--table", help=".csv, .tsv, .jsonl, .parquet or .tar with a picture and a prompt a row")
+    _columns(command, "image", "prompt")
     command.add_argument("--output", type=Path, help=".csv, .jsonl or .parquet file; left out: CSV on standard output")
     _model(command)
     _batch_size(command)
@@ -102,8 +106,9 @@ def _score(command: argparse.ArgumentParser) -> None:
 
 
 def _rank(command: argparse.ArgumentParser) -> None:
-    command.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="picture, or folder of pictures")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="as for score: pictures, folders, shards, ...")
     command.add_argument("--prompt", required=True, help="what the pictures should show")
+    _columns(command, "image")
     _model(command)
     _batch_size(command)
 
@@ -166,14 +171,22 @@ def _dataset(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--dataset", required=True, metavar="NAME", help="agiqa-3k, aigciqa2023, pku-i2iqa, or table for your own"
     )
-    command.add_argument("--data", required=True, type=Path, metavar="PATH", help="its folder, or the table")
+    command.add_argument(
+        "--data", required=True, metavar="PATH", help="its folder, the table, shards, or datasets:NAME?split=train"
+    )
     command.add_argument(
         "--columns", nargs="+", default=[], metavar="ROLE=NAME",
         help="of a table: its columns where not image, prompt, score; for example score=mos",
     )  # fmt: skip
+    _columns(command, "image", "prompt", "score")
     command.add_argument(
         "--skip-bad", action="store_true", help="leave out rows and pictures that cannot be used, and list them"
     )
+
+
+def _columns(command: argparse.ArgumentParser, *roles: str) -> None:
+    for role in roles:
+        command.add_argument(f"--{role}-column", metavar="NAME", help=f"column of {role}s, if not a usual one")
 
 
 def _backbone(command: argparse.ArgumentParser) -> None:

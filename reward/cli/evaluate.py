@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reward.cli.train import default_cache, training_config
+from reward.cli.train import default_cache, named_columns, training_config
 from reward.evaluation import protocols
 from reward.evaluation.protocols import RatedFeatures
 from reward.evaluation.report import summary, write_report
 from reward.evaluation.result import Evaluation
 from reward.evaluation.tables import print_report
 from reward.files.writing import write_text
-from reward.training.rated_data import load_rated, tell_bad
+from reward.training.rated_data import load_rated, tell_bad, tell_main
 
 if TYPE_CHECKING:
     from reward.backbone.towers import Backbone
@@ -77,7 +77,7 @@ def run_protocol(arguments: argparse.Namespace) -> int:
 
 
 def _features(arguments: argparse.Namespace, name: str, path: Path, backbone: "Backbone") -> RatedFeatures:
-    dataset = load_rated(name, path, arguments.columns if name == "table" else [], arguments.skip_bad)
+    dataset = load_rated(name, path, named_columns(arguments) if name == "table" else [], arguments.skip_bad, tell_main)
     tell_bad(dataset)
     return RatedFeatures.of(dataset, backbone, arguments.cache or default_cache(), progress=not arguments.quiet)
 

@@ -90,9 +90,9 @@ def _score(arguments: argparse.Namespace) -> int:
     # before the work: a wrong suffix or a broken table should not cost an hour of scoring
     if arguments.output is not None:
         check_output(arguments.output)
-    rows = find_rows(arguments.paths, arguments.table, arguments.prompt)
-    total = sum(1 for _ in rows)
-    if not total:
+    rows = find_rows(arguments.paths, arguments.table, arguments.prompt, _columns(arguments), _tell)
+    total = rows.count()
+    if total == 0:
         raise ValueError("Expected at least one picture to score, the table has no rows.")
     processes, device = _start(arguments.device)
     if arguments.output is None:
@@ -112,7 +112,7 @@ def _score(arguments: argparse.Namespace) -> int:
     print(f"{count.scored} scores in {arguments.output}")
     if not count.unreadable:
         return 0
-    _list(problems, f"{count.unreadable} of {total} pictures have no score")
+    _list(problems, f"{count.unreadable} of {count.scored + count.unreadable} pictures have no score")
     print("Mend them and run the same command again: only what lies near them is scored anew.", file=sys.stderr)
     return SOME_UNREADABLE
 
@@ -135,7 +135,7 @@ def _print_scores(arguments: argparse.Namespace, rows: Any, device: Any) -> int:
 
 
 def _rank(arguments: argparse.Namespace) -> int:
-    rows = find_rows(arguments.paths, None, arguments.prompt)
+    rows = find_rows(arguments.paths, None, arguments.prompt, _columns(arguments), _tell)
 
     from reward.scoring.score import score_parts, split_rows
 
@@ -220,6 +220,17 @@ def _tiny_world(name: str) -> Path:
     from tinyworld import weights_path
 
     return weights_path(name)
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, str]:
+    """The table's columns that the command line names."""
+    given = {"image": arguments.image_column, "prompt": getattr(arguments, "prompt_column", None)}
+    return {role: name for role, name in given.items() if name}
+
+
+def _tell(line: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
 
 
 def _list(problems: Any, title: str) -> None:

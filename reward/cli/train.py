@@ -8,14 +8,14 @@ from typing import Any
 
 from reward.files.quoting import quoted
 from reward.named_models import open_clip_name
-from reward.training.rated_data import load_rated, tell_bad
+from reward.training.rated_data import load_rated, tell_bad, tell_main
 from reward.training.recipe import TrainingConfig, load_training_config
 from reward.training.train import train
 
 
 def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
     """Train as `reward.training.train.train` does; the main process prints what was measured."""
-    dataset = load_rated(arguments.dataset, arguments.data, arguments.columns, arguments.skip_bad)
+    dataset = load_rated(arguments.dataset, arguments.data, named_columns(arguments), arguments.skip_bad, tell_main)
     is_main = os.environ.get("RANK", "0") == "0"
     if is_main:
         tell_bad(dataset)
@@ -26,6 +26,12 @@ def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
     if is_main:
         print(_summary(metrics, dataset.name, arguments.output))
     return 0
+
+
+def named_columns(arguments: argparse.Namespace) -> list[str]:
+    """The columns that --columns and --image-column, --prompt-column, --score-column name, as ROLE=NAME."""
+    single = {role: getattr(arguments, f"{role}_column") for role in ("image", "prompt", "score")}
+    return [*arguments.columns, *(f"{role}={name}" for role, name in single.items() if name)]
 
 
 def training_config(file: Path | None, changes: Sequence[str], backbone: str | None) -> TrainingConfig:

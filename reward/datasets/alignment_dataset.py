@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reward.tables.rows import StoredPicture
+
 
 @dataclass(frozen=True, eq=False)
 class AlignmentDataset:
@@ -13,7 +15,7 @@ class AlignmentDataset:
 
     Args:
         name: of the set.
-        images: paths, N.
+        images: paths, or pictures inside a larger file, N.
         prompts: as written in the annotation file, N.
         scores: raw human alignment scores, (N,) float64, on the set's own scale; more is better.
         bad: what was left out of the file, one line each, with file, line and mend.
@@ -23,7 +25,7 @@ class AlignmentDataset:
     """
 
     name: str
-    images: tuple[Path, ...]
+    images: tuple[Path | StoredPicture, ...]
     prompts: tuple[str, ...]
     scores: np.ndarray
     bad: tuple[str, ...] = ()

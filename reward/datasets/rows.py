@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reward.datasets.alignment_dataset import AlignmentDataset
 from reward.files.quoting import quoted, shortened
+from reward.tables.rows import StoredPicture
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Row:
         images: the picture's path relative to one of `folders`, or absolute; of several the first that exists.
         folders: where to look for it, the usual one first.
         problem: why the line could not be taken apart; then the rest is not looked at.
+        stored: the picture, where it lies inside a larger file; then `images` is not looked at.
     """
 
     where: str
@@ -27,6 +29,7 @@ class Row:
     score: object = None
     folders: tuple[Path, ...] = ()
     problem: str = ""
+    stored: StoredPicture | None = None
 
 
 def gather(name: str, rows: Iterable[Row], *, skip_bad: bool, check_images: bool) -> AlignmentDataset:
@@ -57,22 +60,26 @@ def gather(name: str, rows: Iterable[Row], *, skip_bad: bool, check_images: bool
     return AlignmentDataset(name, tuple(images), tuple(prompts), scores, tuple(bad))
 
 
-def _image(row: Row, check: bool) -> Path:
+def _image(row: Row, check: bool) -> Path | StoredPicture:
     if row.problem:
         raise ValueError(row.problem)
+    if row.stored is not None:
+        return row.stored
     for image in row.images:
         if not isinstance(image, str) or not image.strip():
             raise ValueError(f"expected the path of a picture but got {_shown(image)}; fill it in")
     places = [folder / image for image in row.images for folder in row.folders]
     if len(places) == 1 and not check:
         return places[0]
+    if any("\\" in str(image) for image in row.images):
+        # a table from Windows; a name with a backslash in it comes first
+        places += [folder / str(image).replace("\\", "/") for image in row.images for folder in row.folders]
     found = next((place for place in places if _is_file(place)), None)
     if not check:
         return found or places[0]
     if found is None:
-        slash = ", write / for \\ in it" if "\\" in str(row.images[0]) else ""
         raise ValueError(
-            f"expected a picture at {' or '.join(map(shortened, places))} but there is none; put it there{slash} or "
+            f"expected a picture at {' or '.join(map(shortened, places))} but there is none; put it there or "
             "correct the path"
         )
     # Whether it can be decoded shows when its features are computed: opening thousands of files here takes seconds.

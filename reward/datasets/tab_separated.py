@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reward.datasets.rows import Row
-from reward.datasets.text_rows import number_or_text, tab_rows
+from reward.datasets.text_rows import tab_rows
+from reward.tables.delimited import number_or_text
 
 FILE = "scores.tsv"
 

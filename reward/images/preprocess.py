@@ -29,12 +29,11 @@ def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
     """Turn any supported image input into one float tensor (B,3,H,W), or a list of (3,H,W) if the sizes differ.
 
     Args:
-        images: float tensor (B,3,H,W) or (3,H,W) in [0,1] (an overshoot of 1e-3 is allowed), uint8 tensor, PIL
-            image, path, numpy array HW, HWC or BHWC (uint8, uint16 or float), or a list of single images. RGBA and
-            palette transparency are composited on white, EXIF rotation is applied, and 16-bit values are divided by
-            65535.
-        keep_bytes: leave opaque 8-bit images as uint8, which `ImageTransform` accepts too. They need less memory and
-            are faster to resize.
+        images: float tensor (B,3,H,W) or (3,H,W) in [0,1] (an overshoot of 1e-3 is tolerated), uint8 tensor, PIL
+            image, path, bytes of a file, open file, `datasets`' {bytes, path}, numpy array HW, HWC or BHWC (uint8,
+            uint16 or float; CHW or BCHW where that alone can be meant), or a list of single images. RGBA and palette
+            transparency are composited on white, EXIF rotation is applied, 16-bit is scaled by 65535.
+        keep_bytes: opaque 8-bit images stay uint8, which `ImageTransform` takes too: less to hold, faster to resize.
 
     Raises:
         TypeError: another type or dtype.
@@ -49,7 +48,7 @@ def to_tensors(images: Any, keep_bytes: bool = False) -> Tensor | list[Tensor]:
         return _checked(_batch(images, keep_bytes))
     if hasattr(images, "__array_interface__") and getattr(images, "ndim", 0) == 4:
         return _checked(read_numpy_batch(images, keep_bytes))
-    if isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
+    if isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
         if len(images) == 0:
             raise ValueError("Expected at least one image but got an empty list")
         singles = [_single(image, keep_bytes, i) for i, image in enumerate(images)]

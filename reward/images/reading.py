@@ -1,7 +1,9 @@
 """Files, PIL images and numpy arrays -> tensors (3,H,W), float in [0,1] or uint8."""
 
 import functools
+import io
 import os
+from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any
 
@@ -25,15 +27,15 @@ _BAND_PIXELS = 2**16
 
 
 def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
-    """Read one path, PIL image or numpy array (HW or HWC) into a float tensor (3,H,W) in [0,1].
+    """One path, encoded picture, PIL image or numpy array -> float (3,H,W).
 
     Transparency is composited on white, EXIF rotation is applied, 16-bit values are divided by 65535, and greyscale is
     repeated for the three channels.
 
     Args:
-        image: the path, PIL image or array.
-        keep_bytes: leave an opaque 8-bit image as uint8 with values 0..255. It needs a quarter of the memory and is
-            fast to resize.
+        image: a path; the bytes of a file, an open file, or a mapping with them as `datasets` gives it ({bytes, path});
+            a PIL image; an array (H,W), (H,W,C) or, where that cannot be meant, (C,H,W).
+        keep_bytes: an opaque 8-bit image stays uint8, its values 0..255: a quarter of the memory and fast to resize.
 
     Raises:
         TypeError: another type or dtype.
@@ -45,20 +47,43 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
         >>> read_image(np.full((4, 5), 255, dtype=np.uint8)).shape
         torch.Size([3, 4, 5])
     """
+    if isinstance(image, Mapping):
+        content, path = image.get("bytes"), image.get("path")
+        if content is None and path is None:
+            keys = shortened(", ".join(map(str, image))) or "none"
+            raise ValueError(f"Expected a picture's mapping with bytes or path but got the keys {keys}")
+        image = path if content is None else content
     if isinstance(image, (str, PathLike)):
         return _read_file(fspath(image), keep_bytes)
     if isinstance(image, Image.Image):
         return _from_pil(ImageOps.exif_transpose(image), keep_bytes)
     if isinstance(image, np.ndarray):
         return _from_numpy(image, keep_bytes)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _read_encoded(bytes(image), "the given bytes", keep_bytes)
+    if hasattr(image, "read"):
+        name = str(getattr(image, "name", "") or "the open file")
+        return _read_encoded(_content(image, name), name, keep_bytes)
     raise TypeError(
-        "Expected a tensor, PIL image, path, numpy array or a list of these as images but got "
+        "Expected a tensor, PIL image, path, bytes, open file, numpy array or a list of these as images but got "
         f"{type(image).__module__}.{type(image).__qualname__}"
     )
 
 
+def _content(file: Any, name: str) -> bytes:
+    try:
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Expected a readable image file but could not read {shortened(name)}: {shortened(error)}"
+        ) from error
+    if not isinstance(content, bytes):
+        raise TypeError(f"Expected an open file in binary mode but {name} gives {type(content).__name__}; open it 'rb'")
+    return content
+
+
 def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
-    """Array BHWC -> float (B,3,H,W) in [0,1]; `keep_bytes` and errors as in `read_image`."""
+    """BHWC, or BCHW where BHWC cannot be meant -> float (B,3,H,W), or uint8 as in `read_image`."""
     if len(images) == 0:
         raise ValueError(f"Expected at least one image but got an empty batch of shape {images.shape}")
     return torch.stack([_from_numpy(image, keep_bytes) for image in images])
@@ -67,8 +92,16 @@ def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
 def _read_file(path: str, keep_bytes: bool) -> Tensor:
     if not os.path.lexists(path):
         raise ValueError(f"Expected an image file but there is none at {shortened(path)}")
+    return _decoded(path, path, keep_bytes)
+
+
+def _read_encoded(content: bytes, name: str, keep_bytes: bool) -> Tensor:
+    return _decoded(io.BytesIO(content), name, keep_bytes)
+
+
+def _decoded(source: Any, name: str, keep_bytes: bool) -> Tensor:
     try:
-        with Image.open(path, formats=_formats()) as image:
+        with Image.open(source, formats=_formats()) as image:
             if not _is_bomb(image):
                 image.load()
                 # the true size of some formats is only known after loading
@@ -80,10 +113,10 @@ def _read_file(path: str, keep_bytes: bool) -> Tensor:
     # for damaged files PIL raises almost anything: OSError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
         raise ValueError(
-            f"Expected a readable image file but could not read {shortened(path)}: {shortened(error)}"
+            f"Expected a readable image file but could not read {shortened(name)}: {shortened(error)}"
         ) from error
     raise ValueError(
-        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {shortened(path)} is "
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {shortened(name)} is "
         "larger (a possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
     )
 
@@ -139,12 +172,12 @@ def _wide_array(image: Image.Image) -> np.ndarray:
 def _from_numpy(array: np.ndarray, keep_bytes: bool) -> Tensor:
     if array.ndim == 2:
         array = array[..., None]
+    if array.ndim == 3 and array.shape[-1] not in (1, 3, 4) and array.shape[0] in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
     if array.ndim != 3 or array.shape[-1] not in (1, 3, 4):
-        hint = ""
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            hint = "; this looks channels-first: pass a tensor, or array.transpose(1, 2, 0)"
         raise ValueError(
-            f"Expected a numpy image of shape (H,W), (H,W,1), (H,W,3) or (H,W,4) but got {array.shape}{hint}"
+            "Expected a numpy image of shape (H,W), (H,W,C) or (C,H,W) with 1, 3 or 4 channels C but got "
+            f"{array.shape}"
         )
     if keep_bytes and array.dtype == np.uint8 and array.shape[-1] != 4:
         return torch.from_numpy(np.array(array)).permute(2, 0, 1).expand(3, -1, -1)

@@ -22,7 +22,7 @@ from reward.files.digests import state_digest
 from reward.images.preprocess import ImageTransform, to_tensors
 from reward.parallel.processes import Processes
 from reward.parallel.read_ahead import read_ahead
-from reward.scoring.inputs import PictureRow
+from reward.scoring.inputs import PictureRow, PictureRows
 from reward.scoring.parts import PartFolder, Record, write_scores
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def split_rows(
             continue
         digest = hashlib.sha256(f"{_VERSION} {model_key} {batch_size}".encode())
         for row in part:
-            digest.update(json.dumps([row.path, row.prompt, row.problem, _state_on_disk(row.path)]).encode())
+            state = _state_on_disk(row.path) if row.stored is None else row.stored.state()
+            digest.update(json.dumps([row.path, row.prompt, row.problem, state]).encode())
         yield Part(index, digest.hexdigest()[:32], part)
 
 
@@ -149,7 +150,8 @@ def score_to_file(
         return count, iter(())
 
     def finished() -> Iterator[Record]:
-        for part in split_rows(rows, batch_size, model_key):
+        again = rows.without_pictures() if isinstance(rows, PictureRows) else rows
+        for part in split_rows(again, batch_size, model_key):
             before = count.unreadable
             for record in folder.read(part.index, part.key):
                 count.scored += "score" in record
@@ -207,7 +209,7 @@ def _read(rows: tuple[PictureRow, ...], transform: ImageTransform) -> tuple[Tens
         try:
             if row.problem:
                 raise ValueError(row.problem)
-            pictures.append(transform.fit(to_tensors(row.path, keep_bytes=True)))
+            pictures.append(transform.fit(to_tensors(row.picture, keep_bytes=True)))
         # whatever a decoder does with a damaged file, it is not the end of a long run
         except Exception as error:
             known = isinstance(error, ValueError)

@@ -21,6 +21,7 @@ from reward.files.digests import state_digest
 from reward.files.quoting import shortened
 from reward.files.writing import write_whole
 from reward.images.preprocess import to_tensors
+from reward.tables.rows import StoredPicture
 
 # A killed run loses at most the features of this time.
 SAVE_EVERY_SECONDS = 60
@@ -48,7 +49,7 @@ class UnreadablePictures(ValueError):
 
 def backbone_features(
     backbone: Backbone,
-    images: Sequence[str | os.PathLike],
+    images: Sequence[str | os.PathLike | StoredPicture],
     prompts: Sequence[str],
     cache_dir: str | os.PathLike | None,
     batch_size: int = 32,
@@ -61,12 +62,11 @@ def backbone_features(
     encoded again.
 
     Args:
-        backbone: encodes what is not in the cache.
-        images: N paths.
-        prompts: any number of prompts.
-        cache_dir: folder of the cache files, created if it does not exist; None disables the cache.
-        batch_size: images or prompts encoded at once.
-        progress: show a bar if there is something to compute.
+        images: paths, or pictures inside a larger file, N.
+        prompts: N, or any number.
+        cache_dir: folder of the cache files, made if need be; None: nothing is read or written.
+        batch_size: pictures or prompts at a time.
+        progress: show a bar where there is something to compute.
 
     Returns:
         image features (N, D) and text features (len(prompts), D), float32 on the CPU, without gradient.
@@ -81,12 +81,12 @@ def backbone_features(
     if batch_size < 1:
         raise ValueError(f"Expected batch_size of at least 1 but got {batch_size}")
     cache = _Cache(None if cache_dir is None else _file(Path(cache_dir), backbone), backbone.embed_dim)
-    paths = [Path(image) for image in images]
-    bad: dict[Path, str] = {}
+    paths = [image if isinstance(image, StoredPicture) else Path(image) for image in images]
+    bad: dict[Path | StoredPicture, str] = {}
     image_keys = {path: key for path in dict.fromkeys(paths) if (key := _content_key(path, bad))}
     text_keys = _token_keys(backbone, list(dict.fromkeys(prompts)))
 
-    def encode_paths(batch: list[Path]) -> tuple[list[Path], Tensor | None]:
+    def encode_paths(batch: list) -> tuple[list, Tensor | None]:
         readable, pictures = [], []
         for path in batch:
             try:
@@ -117,8 +117,10 @@ def backbone_features(
     )
 
 
-def _content_key(path: Path, bad: dict[Path, str]) -> bytes | None:
+def _content_key(path: Path | StoredPicture, bad: dict[Path | StoredPicture, str]) -> bytes | None:
     try:
+        if isinstance(path, StoredPicture):
+            return hashlib.sha256(path.read()).digest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     # ValueError: the name contains a NUL or half a surrogate pair

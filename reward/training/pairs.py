@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import PathLike, fspath
+from os import PathLike
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from reward.backbone.towers import Backbone
 from reward.images.preprocess import to_tensors
 from reward.model.head import HyperAlign
+from reward.tables.rows import StoredPicture
 
 _READERS = 4
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -69,7 +70,7 @@ class ImagePairs:
     def __init__(
         self,
         backbone: Backbone,
-        images: Sequence[str | PathLike],
+        images: Sequence[str | PathLike | StoredPicture],
         prompts: Sequence[str],
         scores: Tensor,
         mixed_precision: str = "no",
@@ -104,7 +105,7 @@ class ImagePairs:
         """A digest of all paths, prompts and scores."""
         digest = hashlib.sha256(self.scores.cpu().numpy().tobytes())
         for image, prompt in zip(self.images, self.prompts, strict=True):
-            digest.update(f"{fspath(image)}\0{prompt}\0".encode())
+            digest.update(f"{image}\0{prompt}\0".encode())
         return digest.hexdigest()
 
 

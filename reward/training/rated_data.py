@@ -1,5 +1,6 @@
 """Load the rated data set for `hyperalign train` and `evaluate`, optionally without rows that cannot be used."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,25 +11,26 @@ from reward.datasets import AlignmentDataset, load_dataset
 from reward.files.quoting import quoted
 from reward.images.preprocess import to_tensors
 from reward.parallel.read_ahead import read_ahead
+from reward.tables.rows import Tell
 from reward.training.feature_cache import UnreadablePictures
 
 _SHOWN = 10
 
 
-def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) -> AlignmentDataset:
-    """Load a data set of images, prompts and human scores.
+def load_rated(
+    name: str, path: str | Path, columns: Sequence[str], skip_bad: bool, tell: Tell | None = None
+) -> AlignmentDataset:
+    """A data set; with `skip_bad` without the rows that cannot be used and the pictures that cannot be decoded.
 
     Args:
-        name: name of the data set, see `load_dataset`.
-        path: its folder or table.
-        columns: names of a table's columns as ROLE=NAME, for example score=mos.
-        skip_bad: leave out rows that cannot be used and images that cannot be decoded, instead of raising.
+        columns: ROLE=NAME of a table's columns.
+        tell: told which columns of a table were chosen.
 
     Raises:
         ValueError: as `load_dataset`, an item of `columns` has no `=`, or a role has two columns.
         UnreadablePictures: with `skip_bad`, no image at all can be decoded.
     """
-    dataset = load_dataset(name, path, skip_bad=skip_bad, columns=_named(columns))
+    dataset = load_dataset(name, path, skip_bad=skip_bad, columns=_named(columns), tell=tell)
     if not skip_bad:
         return dataset
     problems = _unreadable(dataset.images)
@@ -40,6 +42,12 @@ def load_rated(name: str, path: Path, columns: Sequence[str], skip_bad: bool) ->
             kept.name, kept.images, kept.prompts, kept.scores, (*dataset.bad, *problems.values())
         )
     return dataset
+
+
+def tell_main(line: str) -> None:
+    """Say it on standard error, in the main process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr)
 
 
 def tell_bad(dataset: AlignmentDataset) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 
 import numpy as np
+import pandas
 import pytest
 from PIL import Image
 
@@ -183,3 +184,16 @@ def test_no_model_names_both_ways_out(pictures, tmp_path, capsys):
     assert main([str(pictures), "--output", str(tmp_path / "out"), *OPTIONS]) == cli.WRONG_INPUT
     error = capsys.readouterr().err
     assert "llava-hf/llava-1.5-7b-hf" in error and "tinyworld" in error
+
+
+def test_pictures_inside_a_table(pictures, model, tmp_path, capsys):
+    cells = [{"bytes": (pictures / f"{n}.png").read_bytes(), "path": f"{n}.png"} for n in range(len(PROMPTS))]
+    pandas.DataFrame({"photo": cells, "words": PROMPTS}).to_parquet(tmp_path / "t.parquet")
+    words = ("--image-column", "photo", "--prompt-column", "words")
+    assert run(tmp_path / "t.parquet", *words, "--output", tmp_path / "inside", model=model) == 0
+    assert "image from 'photo', prompt from 'words'" in capsys.readouterr().err
+    assert run(pictures, "--output", tmp_path / "files", model=model) == 0
+    inside, files = (list(csv.DictReader((tmp_path / name / "checks.csv").open())) for name in ("inside", "files"))
+    assert [row.pop("path") for row in inside] == [f"{tmp_path / 't.parquet'}#{n + 1}/{n}.png" for n in range(6)]
+    assert inside == [{key: value for key, value in row.items() if key != "path"} for row in files]
+    assert (tmp_path / "inside" / "index.html").read_text().count("<img") == len(PROMPTS)

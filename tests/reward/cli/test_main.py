@@ -187,7 +187,7 @@ def test_without_a_model_it_is_clip_and_never_the_coloured_shapes(pictures, tmp_
         (["score", "{folder}", "--prompt", "x", "--output", "{folder}/dir.csv"], "is a folder"),
         (["score", "{folder}/missing.png", "--prompt", "x"], "found nothing at"),
         (["score", "--table", "{folder}/missing.csv"], "found none at"),
-        (["score", "--table", "{folder}/bad.csv"], "bad.csv: expected a column prompt but there is image"),
+        (["score", "--table", "{folder}/bad.csv"], "column prompt or text or caption but there is image"),
         (["score", "--table", "{folder}/none.csv"], "the table has no rows"),
         (["score", "--table", "{folder}/none.csv", "--prompt", "x"], "whose rows have their own"),
         (["score", "--prompt", "x"], "Expected pictures, a folder or a table to score, got none"),

@@ -77,9 +77,14 @@ def test_a_decimal_comma_gets_a_hint(tmp_path, put_pictures):
         load_dataset("table", table(tmp_path, 'a.png,one,"3,5"'))
 
 
-def test_backslashes_get_a_hint(tmp_path):
-    with pytest.raises(ValueError, match="write / for"):
+def test_separators_of_windows(tmp_path, put_pictures):
+    with pytest.raises(ValueError, match=r"expected a picture at .*images/a.png but there is none"):
         load_dataset("table", table(tmp_path, r"images\a.png,one,1"))
+    put_pictures(tmp_path / "images" / "a.png")
+    assert load_dataset("table", table(tmp_path, r"images\a.png,one,1")).images == (tmp_path / "images" / "a.png",)
+    # a name with a backslash in it is a file's own on other systems
+    put_pictures(tmp_path / r"images\a.png")
+    assert load_dataset("table", table(tmp_path, r"images\a.png,one,1")).images == (tmp_path / r"images\a.png",)
 
 
 def test_a_folder_is_no_picture(tmp_path):

@@ -194,7 +194,7 @@ def test_a_small_overshoot_is_tolerated():
         (torch.zeros(1, 3, 4, 4, dtype=torch.bool), TypeError, "but got torch.bool"),
         ([torch.rand(1, 3, 4, 4)], ValueError, r"to be one image \(3,H,W\) but got shape \(1, 3, 4, 4\) \(image 0"),
         ([[torch.rand(3, 4, 4)]], TypeError, "Expected a flat list of images but got a list inside it"),
-        (3, TypeError, "Expected a tensor, PIL image, path, numpy array or a list of these as images but got builtins"),
+        (3, TypeError, "Expected a tensor, PIL image, path, bytes, open file, .* as images but got builtins"),
         (None, TypeError, "but got builtins.NoneType"),
     ],
 )

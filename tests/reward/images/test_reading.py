@@ -1,10 +1,12 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from reward.images.preprocess import to_tensors
-from reward.images.reading import read_image
+from reward.images.reading import read_image, read_numpy_batch
 
 RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)
 
@@ -97,6 +99,44 @@ def test_a_missing_file(tmp_path):
         read_image(tmp_path / "gone.png")
 
 
+def test_bytes_open_files_and_mappings_of_datasets(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    content, whole = (tmp_path / "a.png").read_bytes(), read_image(tmp_path / "a.png")
+    for given in (
+        content, bytearray(content), memoryview(content), io.BytesIO(content), {"bytes": content, "path": None},
+        {"bytes": None, "path": str(tmp_path / "a.png")}, {"bytes": content, "path": "elsewhere.png"},
+    ):  # fmt: skip
+        assert torch.equal(read_image(given), whole)
+    with (tmp_path / "a.png").open("rb") as file:
+        assert torch.equal(read_image(file), whole)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        (b"no picture", ValueError, "could not read the given bytes"),
+        (io.BytesIO(b"no picture"), ValueError, "could not read the open file"),
+        (io.StringIO("text"), TypeError, "in binary mode but the open file gives str; open it 'rb'"),
+        ({"bytes": None, "path": None}, ValueError, "with bytes or path but got the keys bytes, path"),
+        ({}, ValueError, "but got the keys none"),
+    ],
+)
+def test_what_holds_no_picture(given, error, message):
+    with pytest.raises(error, match=message):
+        read_image(given)
+
+
+def test_channels_first_where_it_cannot_be_meant_otherwise():
+    array = np.random.default_rng(0).integers(0, 256, (3, 8, 9), dtype=np.uint8)
+    assert torch.equal(read_image(array), read_image(array.transpose(1, 2, 0)))
+    batch = np.stack([array, array])
+    assert torch.equal(read_numpy_batch(batch), read_numpy_batch(batch.transpose(0, 2, 3, 1)))
+    # three rows of three columns and three channels: rows first, as numpy's pictures are
+    square = np.random.default_rng(0).random((3, 8, 3))
+    assert read_image(square).shape == (3, 3, 8)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a picture"])
 def test_an_unreadable_file(tmp_path, content):
     (tmp_path / "bad.png").write_bytes(content)
@@ -129,7 +169,7 @@ def test_a_decompression_bomb(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "array, error, message",
     [
-        (np.zeros((3, 8, 8), np.uint8), ValueError, r"but got \(3, 8, 8\); this looks channels-first"),
+        (np.zeros((2, 8, 8), np.uint8), ValueError, r"with 1, 3 or 4 channels C but got \(2, 8, 8\)"),
         (np.zeros((8, 8, 2), np.uint8), ValueError, r"Expected a numpy image of shape .* but got \(8, 8, 2\)"),
         (np.zeros(8, np.uint8), ValueError, r"but got \(8,\)"),
         (np.zeros((8, 8, 3), np.int64), TypeError, "of dtype uint8, uint16 or float .* but got int64"),

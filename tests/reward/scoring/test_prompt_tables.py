@@ -37,15 +37,15 @@ def test_where_is_the_line_on_which_the_row_starts(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.txt", b"", "Expected a table ending in .csv, .tsv, .jsonl, .parquet but got .*t.txt"),
-        ("t.csv", b"", "t.csv: expected a column image or file_name or path but there is none"),
-        ("t.csv", b"image;prompt\na;b\n", "expected a column image .* but there is image;prompt"),
+        ("t.txt", b"", "Expected a table ending in .csv, .tsv, .jsonl, .parquet, .tar but got .*t.txt"),
+        ("t.csv", b"", "t.csv, line 1: expected a column image or file_name or path .* but there is none"),
+        ("t.csv", b"image|prompt\na|b\n", "expected a column image .* but there is image.prompt"),
         ("t.csv", b"image,prompt\na.png,one, two\n", "t.csv, line 2: expected 2 fields as in the header but got 3"),
         ("t.csv", b'image,prompt\na.png,"open\n', "t.csv, line 2: expected CSV but got unexpected end of data"),
         ("t.csv", b"image,prompt\na.png,caf\xe9\n", "expected UTF-8 but got"),
         ("t.jsonl", b'{"image": "a", "prompt": "b"}\n{"image": \n', "t.jsonl, line 2: expected a JSON object but got"),
         ("t.jsonl", b"[1]\n", "line 1: expected a JSON object but got a list"),
-        ("t.jsonl", b'{"image": "a"}\n', "line 1: expected a column prompt but there is image"),
+        ("t.jsonl", b'{"image": "a"}\n', "line 1: expected a column prompt or text or caption but there is image"),
         ("t.parquet", b"PAR1", "Expected a Parquet file but could not read"),
     ],
 )

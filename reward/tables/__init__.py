@@ -1,0 +1,1 @@
+"""Tables of pictures as people have them: CSV, JSON lines, Parquet, `datasets`, WebDataset shards; read row by row."""

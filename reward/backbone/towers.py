@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reward.backbone.attention import pack_attention
 from reward.backbone.image_features import encode_image
+from reward.backbone.int8 import Int8ImageTower
 from reward.backbone.loading import load_open_clip
 from reward.backbone.text_features import encode_text, text_tower
 from reward.backbone.tokenization import Tokenizer
@@ -76,6 +77,8 @@ class Backbone(nn.Module):
         self.tokenizer = Tokenizer(loaded.tokenizer)
         self._text_tower = text_tower(self.model)
         self.fine_tuned = False
+        # the image tower in 8 bits, where `use_int8` made one
+        self.int8: Int8ImageTower | None = None
         self._cache: OrderedDict[str, Tensor] = OrderedDict()
         # flow_grpo and ddpo-pytorch call rewards from a thread pool
         self._lock = threading.Lock()
@@ -89,8 +92,18 @@ class Backbone(nn.Module):
         self.clear_cache()
         return self
 
+    def use_int8(self):
+        """Encode pictures in 8 bits from now on where no gradient is asked for; on a CPU, with the extra `int8`.
+
+        Raises:
+            ImportError, ValueError: see `Int8ImageTower`.
+        """
+        self.int8 = Int8ImageTower(self.model, self.transform.size)
+        return self
+
     def unfreeze(self):
-        """Let the weights train; returns self. From then on the weights are saved with the model."""
+        """Let the weights train; from now on the weights are saved with the model."""
+        self.int8 = None
         self.requires_grad_(True)
         self.fine_tuned = True
         self.clear_cache()
@@ -107,15 +120,17 @@ class Backbone(nn.Module):
 
     def _apply(self, fn, recurse=True):
         self.clear_cache()
+        self.int8 = None  # made of other weights, or on another device
         return super()._apply(fn, recurse)
 
     def load_state_dict(self, *args, **kwargs):
         self.clear_cache()
+        self.int8 = None
         return super().load_state_dict(*args, **kwargs)
 
     def __getstate__(self):
         state = self.__dict__.copy()
-        state["_lock"], state["_cache"] = None, OrderedDict()
+        state["_lock"], state["_cache"], state["int8"] = None, OrderedDict(), None
         return state
 
     def __setstate__(self, state):
@@ -142,7 +157,10 @@ class Backbone(nn.Module):
         return torch.cat([self._encode_images(part) for part in parts])
 
     def _encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        return encode_image(self.model, self.transform(images).to(self.dtype))
+        pixels = self.transform(images).to(self.dtype)
+        if self.int8 is not None and not (torch.is_grad_enabled() and pixels.requires_grad):
+            return self.int8(pixels)
+        return encode_image(self.model, pixels)
 
     def encode_prompts(self, prompts: list[str]) -> Tensor:
         """Prompts -> features (B, D). The cache is used unless the text tower needs gradients."""

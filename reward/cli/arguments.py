@@ -101,6 +101,7 @@ def _score(command: argparse.ArgumentParser) -> None:
     _columns(command, "image", "prompt")
     command.add_argument("--output", type=Path, help=".csv, .jsonl or .parquet file; left out: CSV on standard output")
     _model(command)
+    _dtype(command)
     _batch_size(command)
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -110,6 +111,7 @@ def _rank(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompt", required=True, help="what the pictures should show")
     _columns(command, "image")
     _model(command)
+    _dtype(command)
     _batch_size(command)
 
 
@@ -161,6 +163,13 @@ def _model(command: argparse.ArgumentParser) -> None:
         "ViT-B-16/openai",
     )  # fmt: skip
     command.add_argument("--device", help="torch device, for example cuda:1; left out: a GPU where there is one")
+
+
+def _dtype(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dtype", default="float32", choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        help="of the towers (float32); auto: bfloat16 where the machine has units for it; int8: on CPUs, extra int8",
+    )  # fmt: skip
 
 
 def _batch_size(command: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def _score(arguments: argparse.Namespace) -> int:
 
     from reward.scoring.score import score_to_file
 
-    reward = _load(arguments.model, device)
+    reward = _load(arguments.model, device, arguments.dtype)
     count, problems = score_to_file(
         reward, rows, arguments.output, batch_size=arguments.batch_size, processes=processes, total=total,
         progress=not arguments.quiet,
@@ -121,7 +121,7 @@ def _print_scores(arguments: argparse.Namespace, rows: Any, device: Any) -> int:
     from reward.scoring.parts import csv_lines
     from reward.scoring.score import score_parts, split_rows
 
-    reward = _load(arguments.model, device)
+    reward = _load(arguments.model, device, arguments.dtype)
     problems: list[str] = []
     csv_lines([], sys.stdout)
     for _, records in score_parts(reward, split_rows(rows, arguments.batch_size, ""), arguments.batch_size):
@@ -139,7 +139,7 @@ def _rank(arguments: argparse.Namespace) -> int:
 
     from reward.scoring.score import score_parts, split_rows
 
-    reward = _load(arguments.model, _start(arguments.device)[1])
+    reward = _load(arguments.model, _start(arguments.device)[1], arguments.dtype)
     parts = split_rows(rows, arguments.batch_size, "")
     records = [record for _, part in score_parts(reward, parts, arguments.batch_size) for record in part]
     ranked = sorted((record for record in records if "score" in record), key=lambda record: -record["score"])
@@ -204,11 +204,18 @@ def _start(device: str | None) -> "tuple[Processes, Any]":
     return processes, device or own
 
 
-def _load(model: str | None, device: Any) -> "HyperAlignReward":
-    """The reward that --model names, CLIP's cosine where it names none."""
+def _load(model: str | None, device: Any, dtype: str = "float32") -> "HyperAlignReward":
+    """The reward that --model names, CLIP's cosine where it names none; its towers in the precision of --dtype."""
     from reward.named_models import load_model
 
-    return load_model(model or DEFAULT_MODEL, device, tiny_world=lambda: _tiny_world("hyperalign"))
+    reward = load_model(model or DEFAULT_MODEL, device, tiny_world=lambda: _tiny_world("hyperalign"))
+    if dtype != "float32":
+        from reward.scoring.precision import set_precision
+
+        taken = set_precision(reward, dtype)
+        if dtype == "auto":
+            _tell(f"--dtype auto: {taken}")
+    return reward
 
 
 def _towers(backbone: str | None) -> str | None:

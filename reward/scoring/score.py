@@ -173,6 +173,8 @@ def model_digest(reward: "HyperAlignReward") -> str:
     """Of everything that a score depends on: weights, configuration, transform, precision, kind of device."""
     backbone = reward.backbone
     settings = [reward.config.to_dict(), backbone.model_config, backbone.preprocess_config, str(backbone.device.type)]
+    if getattr(backbone, "int8", None) is not None:
+        settings.append("int8")
     return state_digest(settings, reward.state_dict())
 
 

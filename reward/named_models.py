@@ -3,6 +3,7 @@
     FOLDER or ORG/NAME            a HyperAlign model, trained: `HyperAlignReward.from_pretrained`
     NAME/TAG                      an open_clip model, ViT-B-16/openai for example: its cosine, CLIP's own score
     local-dir:DIR, hf-hub:ORG/REPO  the same of open_clip weights elsewhere
+    clipscore, pickscore, ...     what others published: `reward.known`
     tinyworld                     the built-in model, which knows coloured shapes and nothing of photographs
 """
 
@@ -11,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reward.known.loading import abouts, is_known, load_known
+
 if TYPE_CHECKING:
     import torch
 
     from reward.hyperalign_reward import HyperAlignReward
+    from reward.known.known_reward import KnownReward
 
 DEFAULT_MODEL = "ViT-B-16/openai"
 TINY_WORLD = "tinyworld"
@@ -24,7 +28,7 @@ def load_model(
     name: str | os.PathLike,
     device: "str | torch.device | None" = None,
     tiny_world: Callable[[], Path] | None = None,
-) -> "HyperAlignReward":
+) -> "HyperAlignReward | KnownReward":
     """The reward of that name, on `device`.
 
     Args:
@@ -43,6 +47,8 @@ def load_model(
     from reward.hyperalign_reward import HyperAlignReward
 
     text = os.fspath(name)
+    if is_known(text):
+        return load_known(text, device)
     if text == TINY_WORLD and tiny_world is not None:
         return HyperAlignReward.from_pretrained(str(tiny_world()), device=device)
     if (backbone := open_clip_name(text)) is None:
@@ -92,6 +98,7 @@ def describe_models(everything: bool = False) -> str:
         f"{'local-dir:DIR, hf-hub:ORG/REPO':<32}open_clip weights elsewhere",
         f"{'FOLDER or ORG/NAME':<32}a HyperAlign model, made by hyperalign train",
         f"{TINY_WORLD:<32}built in; knows coloured shapes, nothing of photographs",
+        *(f"{name:<32}{about.source}" for name, about in abouts().items()),
         "",
         "open_clip models in the cache: " + (", ".join(tags) or "none"),
         "HyperAlign models in the cache: " + (", ".join(trained) or "none"),

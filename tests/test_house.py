@@ -25,9 +25,9 @@ PACKAGES = {
     ],
     "attention_refine": ["custom_generate", "", "probes", "vqa", "caption_check", "contrastive", "vlm"],
     "reward": [
-        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "hyperalign_reward",
-        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "hyperalign_reward",
-        "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "tables", "parallel", "files",
+        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "known",
+        "hyperalign_reward", "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "tables",
+        "parallel", "files",
     ],
 }  # fmt: skip
 # What serves the outside may import everything, and the built-in world is named where a user may name it.

@@ -157,7 +157,11 @@ class Backbone(nn.Module):
         return torch.cat([self._encode_images(part) for part in parts])
 
     def _encode_images(self, images: Tensor | list[Tensor]) -> Tensor:
-        pixels = self.transform(images).to(self.dtype)
+        return self.encode_pixels(self.transform(images))
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Model input (B,3,*size), resized and normalised already -> features (B, D), differentiable."""
+        pixels = pixels.to(self.dtype)
         if self.int8 is not None and not (torch.is_grad_enabled() and pixels.requires_grad):
             return self.int8(pixels)
         return encode_image(self.model, pixels)

@@ -40,6 +40,10 @@ def set_precision(reward: "HyperAlignReward", dtype: str) -> str:
     """
     if dtype not in DTYPES:
         raise ValueError(f"Expected a dtype of {', '.join(DTYPES)} but got {dtype!r}")
+    if not hasattr(reward.backbone, "use_int8"):
+        if dtype not in ("auto", "float32"):
+            raise ValueError(f"Expected float32 for {type(reward).__name__}, as it was published, but got {dtype}")
+        return "float32"
     device = reward.backbone.device
     if dtype == "auto":
         dtype = fast_dtype(device)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from reward.files.quoting import quoted
+from reward.known.loading import is_known, load_known
 from reward.parallel.background import BackgroundThreads
 from rl.prompts import import_function
 
@@ -186,6 +187,7 @@ def load_rewards(
         module:factory@SOURCE=weight
         hyperalign:FOLDER_OR_HUB_ID=weight, or of open_clip: hyperalign:NAME/TAG=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
+        clipscore | pickscore | hpsv2 | vqascore@CAPTIONER | imscore@MODULE.CLASS:HUB_ID, each =weight
 
     A reward is logged under its function's name, the last part of its folder's, or open_clip's NAME. A factory is
     called with its source, resolved, and the device, and returns the reward: for rewards with a model of their own.
@@ -206,6 +208,12 @@ def load_rewards(
     """
     rewards = [_load(spec, device, resolve, field, keep_graph) for spec in specs]
     return RewardSet(rewards, keep_graph=keep_graph, aggregation=aggregation, timeout=timeout)
+
+
+def resolve_source(name: str, resolve: Callable[[str], str]) -> str:
+    """A known reward's NAME@SOURCE with its source resolved."""
+    kind, at, source = name.partition("@")
+    return f"{kind}{at}{resolve(source)}" if at else name
 
 
 def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, keep_graph: bool) -> Reward:
@@ -231,10 +239,19 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
         name = towers[0] if towers and towers[1] else re.split(r"[:/\\]", folder.rstrip("/\\"))[-1]
         return Reward(name, function, weight)
     if source.startswith("aesthetic:"):
-        from rl.rewards.aesthetic import DEFAULT_BACKBONE, AestheticReward
+        from reward.known.aesthetic import DEFAULT_BACKBONE, AestheticReward
 
         head, _, backbone = source.removeprefix("aesthetic:").partition("@")
         return Reward("aesthetic", AestheticReward(head, backbone or DEFAULT_BACKBONE, device), weight)
+    if is_known(source):
+        known = load_known(resolve_source(source, resolve), device)
+        if keep_graph:
+            from reward.trl_adapters import alignprop_reward
+
+            if not known.is_differentiable:
+                raise ValueError(f"{field}: expected a reward with a gradient, {known.name} has none.")
+            return Reward(known.name, alignprop_reward(known), weight)
+        return Reward(known.name, known.ddpo(), weight)
     name, at, argument = source.partition("@")
     function = import_function(name, field)
     if at:

@@ -3,7 +3,7 @@ import torch
 from safetensors.torch import save_file
 
 from reward.backbone.towers import Backbone
-from rl.rewards.aesthetic import AestheticReward, read_head
+from reward.known.aesthetic import AestheticReward, read_head
 from rl.rewards.loading import load_rewards
 from tinyworld import weights_path
 

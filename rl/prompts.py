@@ -1,7 +1,9 @@
 """Load prompts, and choose the prompts of an epoch."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -12,11 +14,44 @@ from rl.config.functions import import_function
 _COLUMNS = ("prompt", "caption", "text")
 
 
-def load_prompts(spec: str) -> list[str]:
-    """Prompts from a text file (one per line, blank lines skipped), from `module:function`, or from a data set.
+class Prompt(str):
+    """A prompt with what a reward may want to know of it besides: GenEval's objects, the text that should be read.
 
-    A data set of Hugging Face `datasets` is `datasets:NAME_OR_FOLDER?split=train&column=prompt`. The default column is
-    the first of prompt, caption and text that the data set has.
+    A string in every other respect, so that it goes wherever prompts go, and reaches every reward's `metadata`.
+
+    Args:
+        text: the prompt.
+        metadata: its further fields.
+
+    Example:
+        >>> prompt = Prompt("two cats", {"count": 2})
+        >>> prompt == "two cats", metadata_of(prompt), metadata_of("two cats")
+        (True, {'count': 2}, {})
+    """
+
+    metadata: Mapping[str, Any]
+
+    def __new__(cls, text: str, metadata: Mapping[str, Any]) -> "Prompt":
+        prompt = super().__new__(cls, text)
+        prompt.metadata = dict(metadata)
+        return prompt
+
+    def __getnewargs__(self) -> tuple[str, Mapping[str, Any]]:
+        return str(self), self.metadata
+
+
+def metadata_of(prompt: str) -> Mapping[str, Any]:
+    """The further fields of a prompt; none of a plain string."""
+    return getattr(prompt, "metadata", {})
+
+
+def load_prompts(spec: str) -> list[str]:
+    """Prompts from a text file (one a line, blank lines skipped), JSON lines, `module:function`, or a data set.
+
+    A line of FILE.jsonl is an object with the prompt under prompt, caption or text; its other keys are the prompt's
+    metadata, see `Prompt`. A function returns prompts, or pairs of a prompt and its metadata. A data set of Hugging
+    Face `datasets` is `datasets:NAME_OR_FOLDER?split=train&column=prompt`; without a column, the first of prompt,
+    caption and text that it has; its other columns, pictures and sounds excepted, are metadata.
 
     Raises:
         ValueError: none of these forms, no prompts, or a prompt that is not text.
@@ -34,7 +69,9 @@ def load_prompts(spec: str) -> list[str]:
     if spec.startswith("datasets:"):
         prompts = _dataset_prompts(spec)
     elif ":" in spec and not path.exists():
-        prompts = import_function(spec, "prompts")()
+        prompts = [_paired(prompt) for prompt in import_function(spec, "prompts")()]
+    elif path.is_file() and path.suffix == ".jsonl":
+        prompts = list(_json_prompts(path))
     elif path.is_file():
         prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
@@ -48,6 +85,32 @@ def load_prompts(spec: str) -> list[str]:
         if not isinstance(prompt, str):
             raise ValueError(f"prompts: expected text from {spec!r}, got {quoted(prompt)} ({type(prompt).__name__}).")
     return prompts
+
+
+def _paired(prompt: Any) -> Any:
+    """A pair of prompt and metadata as a `Prompt`; anything else as it is."""
+    if isinstance(prompt, (tuple, list)) and len(prompt) == 2 and isinstance(prompt[1], Mapping):
+        text, metadata = prompt
+        return Prompt(text, metadata) if isinstance(text, str) else text
+    return prompt
+
+
+def _json_prompts(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"prompts: expected a JSON object in {path}, line {number}, got {error}.") from error
+            column = next((c for c in _COLUMNS if isinstance(record, dict) and c in record), None)
+            if column is None or not isinstance(record[column], str):
+                raise ValueError(
+                    f"prompts: expected an object with text under {' or '.join(_COLUMNS)} in {path}, line {number}, "
+                    f"got {line.strip()[:80]}."
+                )
+            yield Prompt(record.pop(column), record)
 
 
 def _dataset_prompts(spec: str) -> list[str]:
@@ -74,7 +137,14 @@ def _dataset_prompts(spec: str) -> list[str]:
             f"prompts: expected a column {column or ' or '.join(_COLUMNS)} in {spec!r}, got "
             f"{shortened(', '.join(rows.column_names))}. Name one: datasets:{name}?column=COLUMN."
         )
-    return list(rows[column])
+    import datasets
+
+    heavy = tuple(kind for name in ("Image", "Audio", "Video") if (kind := getattr(datasets, name, None)))
+    others = [name for name, kind in rows.features.items() if name != column and not isinstance(kind, heavy)]
+    texts = list(rows[column])
+    if not others or not all(isinstance(text, str) for text in texts):
+        return texts
+    return [Prompt(text, fields) for text, fields in zip(texts, rows.select_columns(others), strict=True)]
 
 
 def epoch_prompts(prompts: Sequence[str], count: int, epoch: int, seed: int) -> list[str]:

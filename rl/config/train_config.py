@@ -96,7 +96,8 @@ class TrainConfig:
         [], "rewards and prompts", "Held-out rewards in the same form: measured, never trained on."
     )
     prompts: str = knob("", "rewards and prompts", 
-                        "Training prompts: text file, one a line | module:function | datasets:NAME_OR_FOLDER"
+                        "Training prompts: text file, one a line | FILE.jsonl, its other fields for the rewards' "
+                        "metadata | module:function | datasets:NAME_OR_FOLDER"
                         "[?split=train&column=prompt].")
     eval_prompts: str = knob("", "rewards and prompts", "Evaluation prompts, likewise; empty: the training prompts.")
     negative_prompts: str = knob("", "rewards and prompts", "Negative prompt for guidance.")

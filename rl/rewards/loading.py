@@ -14,7 +14,7 @@ import torch
 from reward.files.quoting import quoted
 from reward.known.loading import is_known, load_known
 from reward.parallel.background import BackgroundThreads
-from rl.prompts import import_function
+from rl.prompts import import_function, metadata_of
 
 RewardFunction = Callable[[torch.Tensor, tuple[str, ...], tuple[Any, ...]], Any]
 
@@ -120,7 +120,7 @@ class RewardSet:
         return sum(weighted, torch.zeros(len(prompts), device=images.device)), parts
 
     def _in_time(self, reward: Reward, images: torch.Tensor, prompts: tuple[str, ...]) -> Any:
-        metadata = ({},) * len(prompts)
+        metadata = tuple(metadata_of(prompt) for prompt in prompts)
         if not self.timeout:
             return reward.function(images, prompts, metadata)
         has_graph = torch.is_grad_enabled()

@@ -1,6 +1,7 @@
 """Two processes on the CPU, started by `accelerate launch`, do what one does with the same global batch."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -31,6 +32,11 @@ def noisy(images, prompts, metadata):
 
 def prompts():
     return ["a red circle", "a blue square", "two dots"]
+
+def counted(images, prompts, metadata):
+    # What a GenEval-style reward does: it cannot score a prompt without its own fields.
+    assert [fields["text"] for fields in metadata] == [str(prompt) for prompt in prompts]
+    return images[:, 0].mean((1, 2)) * torch.tensor([fields["count"] for fields in metadata]), {}
 """
 # The entry script, with every process's weights kept.
 ENTRY = """
@@ -125,6 +131,23 @@ def test_two_processes_equal_one(tiny_pipeline_folder, tmp_path):
     assert_same_training(one, two, ["reward_mean", "reward_std", "grad_norm", "held_distance", "pictures", *panel])
     saved = load_file(one / "pytorch_lora_weights.safetensors")
     assert any(tensor.abs().max() > 1e-4 for name, tensor in saved.items() if "up" in name or "lora_B" in name)
+
+
+@pytest.mark.parametrize("method", [None, "draft"])
+def test_a_prompts_metadata_reaches_every_reward_on_every_process(tiny_pipeline_folder, tmp_path, method):
+    texts = ("one", "two dots", "three")
+    lines = [json.dumps({"prompt": text, "text": text, "count": number}) for number, text in enumerate(texts)]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    settings = {
+        "rewards": "toy_source:counted", "eval_rewards": "toy_source:counted", "prompts": tmp_path / "prompts.jsonl",
+        "eval_freq": 1, "eval_freq_num_prompts": 4, "eval_at_end": "true", "eval_num_prompts": 4,
+        "async_reward_computation": "false" if method else "true",
+    } | ({"backprop_steps": 1} if method else {})  # fmt: skip
+    one, _ = train(tmp_path, "one", 1, tiny_pipeline_folder, method=method, **settings)
+    two, _ = train(tmp_path, "two", 2, tiny_pipeline_folder, method=method, **settings)
+    for first, second in zip(rows(one), rows(two), strict=True):
+        assert float(first["reward_mean"]) == pytest.approx(float(second["reward_mean"]), rel=1e-3, abs=1e-7)
+    assert len(json.loads((two / "evaluation.json").read_text())["examples"]) == 4
 
 
 def test_two_processes_equal_one_under_direct_backpropagation(tiny_pipeline_folder, tmp_path):

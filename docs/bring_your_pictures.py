@@ -1,10 +1,9 @@
 """The files of docs/bring-your-pictures.md: one folder of pictures as everything that people bring.
 
 python -m tinyworld.rated_pictures pictures --count 6
-python docs/bring_your_pictures.py pictures
+python docs/bring_your_pictures.py
 """
 
-import sys
 from pathlib import Path
 
 import datasets
@@ -13,7 +12,7 @@ import webdataset
 
 
 def write_all(folder: Path, to: Path) -> None:
-    """excel.csv, photos.jsonl, photos.parquet, saved/ and shard-000.tar ... in `to`, of an imagefolder."""
+    """excel.csv, names.txt, photos.jsonl, photos.parquet, saved/ and shard-000.tar ... in `to`, of an imagefolder."""
     table = pandas.read_csv(folder / "metadata.csv")
     names, prompts = list(table["file_name"]), list(table["prompt"])
     contents = [(folder / name).read_bytes() for name in names]
@@ -23,6 +22,7 @@ def write_all(folder: Path, to: Path) -> None:
     windows.to_csv(
         to / "excel.csv", sep=";", decimal=",", encoding="utf-8-sig", lineterminator="\r\n", index=False
     )
+    (to / "names.txt").write_text("".join(f"{folder.name}/{name}\n" for name in names), encoding="utf-8")
     lines = pandas.DataFrame({"image": [f"{folder.name}/{name}" for name in names], "prompt": prompts})
     lines.to_json(to / "photos.jsonl", orient="records", lines=True)
 
@@ -37,4 +37,4 @@ def write_all(folder: Path, to: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_all(Path(sys.argv[1]), Path())
+    write_all(Path("pictures"), Path())

@@ -26,8 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
-from benchmarks.scoring.backbones import write_open_clip  # noqa: E402
+from benchmarks.scoring.backbones import SIZES, write_open_clip  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.datasets import load_dataset  # noqa: E402
 from reward.scoring.precision import set_precision  # noqa: E402
 
@@ -38,12 +39,14 @@ DTYPES = ("float32", "bfloat16", "int8")
 
 def main() -> None:
     """Measure, print, and put the rows in the place of those of the same measure and CPU."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agreement", choices=("tiny", "agiqa3k"), help="that alone, no speed")
     parser.add_argument("--encoder", type=Path, help="folder made by benchmarks/agiqa3k/build_encoder.py")
     parser.add_argument("--data", type=Path, help="AGIQA-3K")
     parser.add_argument("--count", type=int, default=1000, help="pictures of AGIQA-3K, evenly from its table (1000)")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of the precisions in turns (5)")
+    parser.add_argument("--backbone", choices=("ViT-B/16", "tiny"), default="ViT-B/16", help="whose speed is measured")
+    parser.add_argument("--pictures", type=int, default=16, help="at a time (16)")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     if arguments.agreement == "agiqa3k":
@@ -53,7 +56,7 @@ def main() -> None:
     elif arguments.agreement == "tiny":
         rows = tiny_world()
     else:
-        rows = speed(arguments.rounds) + tiny_world()
+        rows = speed(arguments.backbone, arguments.rounds, arguments.pictures) + tiny_world()
     done = {(row["measure"], row["what"], row["cpu"]) for row in rows}
     kept = [row for row in read_rows(RESULTS) if (row["measure"], row["what"], row["cpu"]) not in done]
     write_rows(RESULTS, COLUMNS, [*kept, *rows])
@@ -61,12 +64,12 @@ def main() -> None:
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
 
 
-def speed(rounds: int, count: int = 16) -> list[dict]:
-    """Seconds that the image tower of a ViT-B/16 takes for `count` pictures."""
-    pictures = torch.rand(count, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+def speed(name: str, rounds: int, count: int) -> list[dict]:
+    """Seconds that the image tower of a backbone takes for `count` pictures."""
+    pictures = torch.rand(count, 3, SIZES[name], SIZES[name], generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
-        write_open_clip("ViT-B/16", Path(folder) / "towers")
-        rewards = {dtype: _bare(Path(folder) / "towers") for dtype in DTYPES}
+        towers = write_open_clip(name, Path(folder) / "towers")
+        rewards = {dtype: _bare(towers) for dtype in DTYPES}
     for dtype, reward in rewards.items():
         set_precision(reward, dtype)
     taken: dict[str, list[float]] = {dtype: [] for dtype in DTYPES}
@@ -80,7 +83,7 @@ def speed(rounds: int, count: int = 16) -> list[dict]:
     ratios = {d: statistics.median(a / b for a, b in zip(taken["float32"], taken[d], strict=True)) for d in DTYPES}
     return [
         _row(
-            "speed", f"ViT-B/16, {count} pictures", dtype, seconds=statistics.median(taken[dtype]), ratio=ratios[dtype]
+            "speed", f"{name}, {count} pictures", dtype, seconds=statistics.median(taken[dtype]), ratio=ratios[dtype]
         )
         for dtype in DTYPES
     ]  # fmt: skip

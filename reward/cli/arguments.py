@@ -152,7 +152,7 @@ def _explain(command: argparse.ArgumentParser) -> None:
 def _models(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all", action="store_true", help="every open_clip NAME/TAG too")
     command.add_argument(
-        "--fetch", action="append", default=[], metavar="NAME", help="download this model's weights; may be repeated"
+        "--fetch", nargs="+", default=[], metavar="NAME", help="download the weights of these models"
     )
 
 

@@ -1,8 +1,9 @@
 """Known rewards by name: `clipscore`, `clipscore@ViT-L-14/openai`, `vqascore@llava-hf/llava-1.5-7b-hf`, ..."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from reward.known.known_reward import About, KnownReward
+if TYPE_CHECKING:
+    from reward.known.known_reward import About, KnownReward
 
 NAMES = ("clipscore", "pickscore", "hpsv2", "vqascore", "imscore")
 _SOURCES = {
@@ -21,7 +22,7 @@ def is_known(name: str) -> bool:
     return name.partition("@")[0] in NAMES
 
 
-def load_known(name: str, device: Any = None) -> KnownReward:
+def load_known(name: str, device: Any = None) -> "KnownReward":
     """The reward of `NAME[@SOURCE]`, on a device.
 
     Raises:
@@ -41,7 +42,7 @@ def load_known(name: str, device: Any = None) -> KnownReward:
     return reward.to(device) if device is not None else reward
 
 
-def abouts() -> dict[str, About]:
+def abouts() -> "dict[str, About]":
     """Name -> where each comes from."""
     from reward.known.clipscore import ClipScore
     from reward.known.hpsv2 import HPSv2
@@ -53,7 +54,7 @@ def abouts() -> dict[str, About]:
     return {f"{kind.name}{_SOURCES[kind.name]}": kind.about for kind in kinds}
 
 
-def _clipscore(source: str) -> KnownReward:
+def _clipscore(source: str) -> "KnownReward":
     from reward.backbone.towers import Backbone
     from reward.known.clipscore import DEFAULT_BACKBONE, ClipScore
 
@@ -65,13 +66,13 @@ def _clipscore(source: str) -> KnownReward:
     return ClipScore(Backbone(name or source, tag if name else None))
 
 
-def _pickscore(source: str) -> KnownReward:
+def _pickscore(source: str) -> "KnownReward":
     from reward.known.pickscore import DEFAULT_MODEL, PickScore
 
     return PickScore.from_pretrained(source or DEFAULT_MODEL)
 
 
-def _hpsv2(source: str) -> KnownReward:
+def _hpsv2(source: str) -> "KnownReward":
     from reward.known.hpsv2 import CHECKPOINT, REPOSITORY, HPSv2
 
     if not source:
@@ -81,13 +82,13 @@ def _hpsv2(source: str) -> KnownReward:
     return HPSv2(source)
 
 
-def _vqascore(source: str) -> KnownReward:
+def _vqascore(source: str) -> "KnownReward":
     from reward.known.vqascore import VQAScore
 
     return VQAScore.from_pretrained(source)
 
 
-def _imscore(source: str) -> KnownReward:
+def _imscore(source: str) -> "KnownReward":
     from reward.known.imscore import ImscoreReward
 
     return ImscoreReward.from_name(source)

@@ -111,6 +111,7 @@ NOT_RUN = {
     "benchmarks/ddpo_vs_trl/time_to_reward.py": "needs TRL 0.23.1",
     "benchmarks/direct_vs_trl/speed.py": "needs TRL 0.23.1",
     "benchmarks/direct_vs_trl/same_work.py": "needs TRL 0.23.1",
+    "benchmarks/precision/run.py": "its library starts programs as it is imported, which cannot be stood in for here",
     "benchmarks/fuzz/run.py": "needs atheris; tests/hostile runs its targets",
     "benchmarks/same_numbers/run.py": "compares two revisions in forty runs",
 }

@@ -16,7 +16,9 @@ from tinyworld.rated_pictures import write_rated_pictures
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bring-your-pictures.md").read_text(encoding="utf-8")
 # every block of commands with the block of output that follows it
-SHOWN = re.findall(r"```bash\n(hyperalign .*?|ls .*?)```\n\n```text\n(.*?)```", PAGE, re.S)
+SHOWN = re.findall(r"```bash\n(hyperalign .*?)```\n\n```text\n(.*?)```", PAGE, re.S)
+# and those with a file on standard input
+SHOWN += re.findall(r"^\$ (hyperalign .*?\n)((?:[^$`].*\n)+)", PAGE, re.M)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +36,8 @@ class Stdin:
 
 def run(line, monkeypatch):
     """One line of the page; (exit code, what it printed)."""
-    given, _, command = line.rpartition("| ")
-    command, _, file = command.partition(" < ")
-    if given:
-        names = sorted(str(path) for path in Path().glob(given.split()[1]))
-    data = "\n".join(names).encode() if given else Path(file).read_bytes() if file else b""
+    command, _, file = line.partition(" < ")
+    data = Path(file.split()[0]).read_bytes() if file else b""
     reading.spooled_input.cache_clear()
     monkeypatch.setattr(sys, "stdin", Stdin(data))
     words = shlex.split(command, comments=True)
@@ -66,4 +65,4 @@ def test_the_page_shows_what_its_commands_print(commands, shown, folder, monkeyp
 
 
 def test_every_input_of_the_page_is_shown():
-    assert len(SHOWN) == 6
+    assert len(SHOWN) == 5 + 2

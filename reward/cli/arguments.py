@@ -103,6 +103,11 @@ def _score(command: argparse.ArgumentParser) -> None:
     _model(command)
     _dtype(command)
     _batch_size(command)
+    command.add_argument(
+        "--engine", default="plain", choices=("plain", "ray"),
+        help="ray: an actor a GPU or core, on this machine or the cluster of RAY_ADDRESS (extra ray)",
+    )  # fmt: skip
+    command.add_argument("--workers", type=_positive, metavar="N", help="with --engine ray: how many actors")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
 
 

@@ -98,15 +98,23 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.output is None:
         if processes.count > 1:
             raise ValueError("Expected --output FILE, which several processes can share; one process alone can print.")
+        if arguments.engine == "ray":
+            raise ValueError("Expected --output FILE with --engine ray; without it scores are printed by one process.")
         return _print_scores(arguments, rows, device)
 
     from reward.scoring.score import score_to_file
 
-    reward = _load(arguments.model, device, arguments.dtype)
-    count, problems = score_to_file(
-        reward, rows, arguments.output, batch_size=arguments.batch_size, processes=processes, total=total,
-        progress=not arguments.quiet,
-    )  # fmt: skip
+    options = {"batch_size": arguments.batch_size, "total": total, "progress": not arguments.quiet}
+    if arguments.engine == "ray":
+        from reward.scoring.ray_engine import RayEngine
+
+        model = arguments.model or DEFAULT_MODEL
+        model = str(_tiny_world("hyperalign")) if model == TINY_WORLD else model
+        with RayEngine(model, arguments.dtype, arguments.workers) as engine:
+            count, problems = score_to_file(None, rows, arguments.output, engine=engine, **options)
+    else:
+        reward = _load(arguments.model, device, arguments.dtype)
+        count, problems = score_to_file(reward, rows, arguments.output, processes=processes, **options)
     if not processes.is_main:
         return 0
     print(f"{count.scored} scores in {arguments.output}")

@@ -4,6 +4,7 @@ The same rows are in the same batches on every run and in every number of proces
 to the last bit: which batch a picture is in changes its score by a rounding error.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -27,6 +28,7 @@ from reward.scoring.parts import PartFolder, Record, write_scores
 
 if TYPE_CHECKING:
     from reward.hyperalign_reward import HyperAlignReward
+    from reward.scoring.ray_engine import RayEngine
 
 BATCH_SIZE = 32
 # A part is what a killed run loses at most, and what processes share the work by.
@@ -97,7 +99,7 @@ def score_parts(
 
 
 def score_to_file(
-    reward: "HyperAlignReward",
+    reward: "HyperAlignReward | None",
     rows: Iterable[PictureRow],
     output: Path,
     *,
@@ -105,6 +107,7 @@ def score_to_file(
     processes: Processes | None = None,
     total: int | None = None,
     progress: bool = True,
+    engine: "RayEngine | None" = None,
 ) -> tuple[ScoreCount, Iterator[str]]:
     """Score rows into a CSV, JSONL or Parquet file; what an interrupted run finished is not done again.
 
@@ -117,6 +120,7 @@ def score_to_file(
         processes: of this run; all must see the folder.
         total: number of rows, for the bar.
         progress: show a bar.
+        engine: workers that score in the place of `reward`, which is then None.
 
     Returns:
         how many rows have a score and how many have none; and, to be read at leisure, a line for each of the latter.
@@ -129,7 +133,7 @@ def score_to_file(
 
     processes = processes or Processes()
     folder = PartFolder(output)
-    model_key = model_digest(reward)
+    model_key = engine.model_key() if engine else model_digest(reward)
     count = ScoreCount()
     share = None if total is None else _share(total, processes, batch_size)
     bar = tqdm(desc="pictures", total=share, disable=not (progress and processes.is_main))
@@ -142,7 +146,8 @@ def score_to_file(
                 yield part
 
     with bar:
-        for part, records in score_parts(reward, missing(), batch_size, bar.update):
+        score = engine.score_parts if engine else functools.partial(score_parts, reward)
+        for part, records in score(missing(), batch_size, bar.update):
             folder.write(part.index, part.key, records)
     processes.wait()
     bad_parts: list[tuple[int, str]] = []

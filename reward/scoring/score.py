@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +28,6 @@ from reward.scoring.parts import PartFolder, Record, write_scores
 
 if TYPE_CHECKING:
     from reward.hyperalign_reward import HyperAlignReward
-    from reward.scoring.ray_engine import RayEngine
 
 BATCH_SIZE = 32
 # A part is what a killed run loses at most, and what processes share the work by.
@@ -44,6 +43,20 @@ class Part:
     index: int
     key: str
     rows: tuple[PictureRow, ...]
+
+
+class Engine(Protocol):
+    """Workers that score parts in the place of this process: `reward.scoring.ray_engine.RayEngine`."""
+
+    def model_key(self) -> str:
+        """`model_digest` of their model."""
+        ...
+
+    def score_parts(
+        self, parts: Iterable[Part], batch_size: int, advance: Callable[[int], object]
+    ) -> Iterator[tuple[Part, list[Record]]]:
+        """As the function of that name, in any order."""
+        ...
 
 
 @dataclass
@@ -107,7 +120,7 @@ def score_to_file(
     processes: Processes | None = None,
     total: int | None = None,
     progress: bool = True,
-    engine: "RayEngine | None" = None,
+    engine: "Engine | None" = None,
 ) -> tuple[ScoreCount, Iterator[str]]:
     """Score rows into a CSV, JSONL or Parquet file; what an interrupted run finished is not done again.
 

@@ -37,6 +37,8 @@ class RayEngine:
     def __init__(self, model: str, dtype: str = "float32", workers: int | None = None):
         # it reports to its makers who uses it unless told
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # its workers are nice by 15: beside anything else on the machine they take minutes to start
+        os.environ.setdefault("RAY_worker_niceness", "0")
         try:
             import ray
         except ImportError as error:

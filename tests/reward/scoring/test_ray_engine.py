@@ -21,7 +21,7 @@ COUNT = 6 * BATCH * PART_BATCHES + 3
 
 @pytest.fixture(scope="module")
 def cluster():
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
     # as many cores as workers, whatever the machine has; modules of this working tree
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error",
              runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", os.getcwd())}})  # fmt: skip

@@ -279,20 +279,46 @@ def _encoded(config, backbone, dataset, parts, score_range, cache_dir, processes
     from reward.datasets import ScoreScale
 
     scores = torch.from_numpy(ScoreScale(*score_range).to_unit(dataset.scores)).float()
+    swapped = _swapped(config, dataset, parts["train"], scores)
     pairs: dict[str, Any] = {name: None for name in parts}
     if config.fine_tune:
         backbone.unfreeze()
         for name, rows in parts.items():
             if len(rows):
                 chosen = [dataset.images[i] for i in rows], [dataset.prompts[i] for i in rows], scores[rows]
+                if name == "train" and swapped[0]:
+                    again, prompts, targets = swapped
+                    more = [dataset.images[i] for i in again], prompts, torch.tensor(targets)
+                    chosen = chosen[0] + more[0], chosen[1] + more[1], torch.cat([chosen[2], more[2]])
                 pairs[name] = ImagePairs(backbone, *chosen, mixed_precision=config.mixed_precision)
         return pairs
     image, text = _features(backbone, dataset, cache_dir, processes, progress)
     head = HyperAlign(config.model).to(backbone.device)
     for name, rows in parts.items():
         if len(rows):
-            pairs[name] = FeaturePairs(head, image[rows], text[rows], scores[rows], f"{name} part's")
+            chosen = image[rows], text[rows], scores[rows]
+            if name == "train" and swapped[0]:
+                again, prompts, targets = swapped
+                more = image[again], _prompt_features(backbone, prompts).to(text), torch.tensor(targets)
+                chosen = tuple(torch.cat(both) for both in zip(chosen, more, strict=True))
+            pairs[name] = FeaturePairs(head, *chosen, f"{name} part's")
     return pairs
+
+
+def _swapped(config, dataset, rows, scores) -> tuple[list[int], list[str], list[float]]:
+    """Rows of the data set, swapped prompts and targets of the hard negatives; none where none are wanted."""
+    if not config.hard_negatives:
+        return [], [], []
+    from reward.training.hard_negatives import hard_negatives
+
+    prompts = [dataset.prompts[i] for i in rows]
+    chosen, changed, targets = hard_negatives(prompts, scores[rows].tolist(), config.hard_negatives, config.seed)
+    return [int(rows[i]) for i in chosen], changed, targets
+
+
+@torch.no_grad()
+def _prompt_features(backbone, prompts: list[str]) -> Tensor:
+    return torch.cat([backbone.encode_prompts(prompts[i : i + 64]) for i in range(0, len(prompts), 64)])
 
 
 def _features(backbone, dataset, cache_dir, processes, progress) -> tuple[Tensor, Tensor]:

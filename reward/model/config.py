@@ -12,7 +12,7 @@ from typing import Any, Literal
 from reward.files.quoting import quoted
 
 Modulation = Literal["none", "cosine", "radii", "geometry"]
-Entailment = Literal["paper", "weighted", "two_sided"]
+Entailment = Literal["paper", "weighted", "two_sided", "compositional"]
 Radius = Literal["norm", "learned"]
 LongPrompts = Literal["cut", "pool"]
 

@@ -11,7 +11,6 @@ from reward.language.phrases import split_prompt
 from reward.language.statements import share_kept
 from reward.language.swaps import Swap, swaps
 
-
 _TRIES = 4
 
 

@@ -58,6 +58,8 @@ RUNS = (
     _run("demo_gain/gradient_signal", "--num-steps 3 --guidance 1.0 --pictures 32 --batch 16",
          "demo_gain/gradient_signal.csv"),
     _run("hacking_alarm/run", "--name redness --seeds 0 --", "hacking_alarm/results.csv", *_DDPO, *_PANEL),
+    _run("long_prompts/run", "--pairs 6", "long_prompts/results.csv"),
+    _run("prompt_reading/run", "tests/data/propositions.csv", "prompt_reading/results.csv"),
     _run("explain_phrases/run", "--seeds 9 --pairs 6", "explain_phrases/results.csv"),
     _run("tinyworld_evaluator/run", "--seeds 1 --train 100 --test 60",
          "tinyworld_evaluator/results.csv tinyworld_evaluator/cone_widths.csv"),

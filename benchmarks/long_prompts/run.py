@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.results_file import write_rows  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.language.portions import portions  # noqa: E402
 from reward.model.pooling import TEMPERATURE  # noqa: E402
 from reward.statistics.correlations import bootstrap_draws, interval, spearmans  # noqa: E402
@@ -49,7 +50,7 @@ WAYS: dict[str, Callable[[torch.Tensor, torch.Tensor, Callable], torch.Tensor]] 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=600)
     parser.add_argument("--model", default=str(weights_path("hyperalign")))
     arguments = parser.parse_args()

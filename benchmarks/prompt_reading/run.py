@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from attention_refine.caption_check.facts import prompt_facts  # noqa: E402
 from benchmarks.results_file import write_rows  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from reward.language.english.model import load_model  # noqa: E402
 from reward.language.english.vocabulary import MEDIA  # noqa: E402
 from reward.language.reading import read_prompt  # noqa: E402
@@ -55,7 +56,7 @@ class Found:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="CSV in DSG-1k's columns")
     proposed = read_propositions(parser.parse_args().file)
     load_model()

@@ -1,11 +1,15 @@
+import csv
+
 import pytest
 import torch
 
 from reward import HyperAlign, HyperAlignConfig
+from reward.datasets import load_dataset
 from reward.language.statements import share_kept
 from reward.model.losses import nesting_loss
 from reward.training.nested import nested_prompts, shorter_prompts
-from reward.training.train import fit_head
+from reward.training.recipe import TrainingConfig
+from reward.training.train import fit_head, train
 from tinyworld.scenes import train_prompts
 
 
@@ -64,3 +68,15 @@ def test_the_cone_of_a_prompt_is_what_pairs_see(world):
     head = HyperAlign(HyperAlignConfig(embed_dim=16))
     head.calibrate(image, text)
     assert torch.allclose(head.text_entailment(text, own)[1], head(image, text).half_aperture)
+
+
+def test_a_run_with_compositional_entailment(rated_table, backbone_name, tmp_path):
+    """Its loss differs from the two-sided form's by the prompts' own part."""
+    losses = {}
+    for form in ("two_sided", "compositional"):
+        model = HyperAlignConfig(backbone=backbone_name, adapter_hidden=8, entailment=form)
+        config = TrainingConfig(model=model, epochs=1, batch_size=64, val_share=0.25, controls=False)
+        train(config, load_dataset("table", rated_table), tmp_path / form, progress=False)
+        with (tmp_path / form / "history.csv").open() as file:
+            losses[form] = float(next(csv.DictReader(file))["entailment"])
+    assert losses["compositional"] > losses["two_sided"]

@@ -25,7 +25,7 @@ PACKAGES = {
     ],
     "attention_refine": ["custom_generate", "", "probes", "vqa", "caption_check", "contrastive", "vlm"],
     "reward": [
-        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "hyperalign_reward",
+        "", "cli", "serving", "explanation", "scoring", "evaluation", "training", "datasets", "hyperalign_reward",
         "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "parallel", "files",
     ],
 }  # fmt: skip

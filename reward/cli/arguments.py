@@ -30,6 +30,7 @@ _EXAMPLES = {
         _PICTURES,
         'hyperalign explain pictures/000.png --prompt "a red ring left of a blue square" --output explanation.png',
     ),
+    "serve": ("hyperalign serve --port 8000",),
 }
 
 _SCORE = """Score pictures: how well does each show its prompt?
@@ -58,6 +59,12 @@ predictions.csv, report.html, report.md and scatter.png."""
 _EXPLAIN = """Explain one score: inside or outside the prompt's cone, what the modulation did, the phrase satisfied
 worst."""
 
+_SERVE = """Serve a reward over HTTP, for trainers on this machine or another: Flow-Factory's /compute, the pickles of
+flow_grpo and VeRL-Omni, and JSON at /score; /health, /metrics and /docs beside them.
+
+Only this machine is answered unless --host says otherwise. The environment variable HYPERALIGN_TOKEN, where it is set,
+holds what clients must send as "Authorization: Bearer TOKEN". One server serves one model on one device."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands; `command` names the one that was chosen."""
@@ -71,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _train(_command(commands, "train", "train a reward on human scores", _TRAIN))
     _evaluate(_command(commands, "evaluate", "test a reward, or recipes, on human scores", _EVALUATE))
     _explain(_command(commands, "explain", "say why a picture scores as it does", _EXPLAIN))
+    _serve(_command(commands, "serve", "serve a reward over HTTP", _SERVE))
     return parser
 
 
@@ -133,6 +141,19 @@ def _explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--prompt", required=True, help="what it should show")
     command.add_argument("--output", type=Path, help="picture of the explanation (.png, .svg, .pdf)")
     _model(command)
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    _model(command)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); 0.0.0.0 for all")
+    command.add_argument("--port", type=int, default=8000, help="port to listen at (8000); 0: any free one")
+    _batch_size(command)
+    command.add_argument(
+        "--max-wait-ms", type=float, default=5.0, metavar="MS",
+        help="how long an idle model waits for requests that are on their way, to score them together (5)",
+    )  # fmt: skip
+    command.add_argument("--queue", type=_positive, default=4096, metavar="N", help="pictures that may wait (4096)")
+    command.add_argument("--max-body-mb", type=_positive, default=64, metavar="MB", help="size of one request (64)")
 
 
 def _model(command: argparse.ArgumentParser) -> None:

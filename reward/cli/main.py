@@ -1,4 +1,4 @@
-"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score."""
+"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score, serve."""
 
 import argparse
 import os
@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    run = {"score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain}
+    run = {
+        "score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain, "serve": _serve,
+    }  # fmt: skip
     name, go_on = f"hyperalign {arguments.command}", _GO_ON.get(arguments.command, "")
     try:
         with _sigterm_raised():
@@ -180,6 +182,14 @@ def _explain(arguments: argparse.Namespace) -> int:
         draw(explanation, arguments.output)
         print(f"\nPicture in {arguments.output}")
     return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from reward.cli import serve
+
+    listening = serve.open_port(arguments)
+    reward, folder = _load_with_folder(arguments.model, _start(arguments.device)[1])
+    return serve.run(arguments, listening, reward, folder)
 
 
 def _start(device: str | None) -> "tuple[Processes, Any]":

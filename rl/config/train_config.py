@@ -79,7 +79,8 @@ class TrainConfig:
         [], "rewards and prompts",
         "What is maximised: module:function=weight | module:factory@SOURCE=weight | "
         "hyperalign:FOLDER_OR_HUB_ID=weight | "
-        "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight, one or more.",
+        "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight | http://HOST:PORT/compute=weight | "
+        "flow-grpo+http://HOST:PORT=weight, one or more.",
     )
     reward_normalization: Literal["none", "epoch", "group"] = knob(
         "none", "rewards and prompts",

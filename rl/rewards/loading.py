@@ -186,6 +186,7 @@ def load_rewards(
         module:factory@SOURCE=weight
         hyperalign:FOLDER_OR_HUB_ID=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
+        http://HOST:PORT/compute=weight, flow-grpo+http://HOST:PORT=weight
 
     A reward is logged under its function's name, or under the last part of its folder's name. A factory is for rewards
     with a model: `factory(source, device=device)` returns the reward function.
@@ -233,6 +234,11 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
 
         head, _, backbone = source.removeprefix("aesthetic:").partition("@")
         return Reward("aesthetic", AestheticReward(head, backbone or DEFAULT_BACKBONE, device), weight)
+    if "://" in source:
+        from rl.rewards.remote import RemoteReward
+
+        remote = RemoteReward(source)
+        return Reward(remote.name, remote, weight)
     name, at, argument = source.partition("@")
     function = import_function(name, field)
     if at:

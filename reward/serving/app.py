@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from reward.serving import flow_factory, flow_grpo, json_score
-from reward.serving.asked import Asked, decode
+from reward.serving.asked import Asked, count_pixels, decode
 from reward.serving.batching import Batcher
 from reward.serving.limits import Budget, Limits, Refused
 from reward.serving.metrics import Metrics
@@ -23,6 +23,8 @@ from reward.serving.metrics import Metrics
 ALONE_HEADER = "X-HyperAlign-Batch"
 _CONTRACTS = {"flow-factory": flow_factory, "flow-grpo": flow_grpo, "json": json_score}
 _DECODERS = 2
+# Read and decoded within a millisecond: bytes of a body, pixels of its pictures.
+_SMALL_BODY, _SMALL_PICTURES = 2**15, 2**14
 _WORDS = "How well pictures show their prompts, by a HyperAlign reward; higher is better. "
 _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _BODIES = {
@@ -145,11 +147,19 @@ class _Server:
             return contract.write(scores)
 
     async def _decoded(self, contract: ModuleType, body: bytes, take_pixels: Any) -> tuple[Asked, list[torch.Tensor]]:
-        def work() -> tuple[Asked, list[torch.Tensor]]:
+        def open_all() -> tuple[Asked, int]:
             asked = contract.read(body, self.limits)
-            return asked, decode(asked, self.limits, take_pixels)
+            return asked, count_pixels(asked, self.limits)
 
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
+        asked, pixels = await self._in_thread(len(body) > _SMALL_BODY, open_all)
+        take_pixels(pixels)
+        return asked, await self._in_thread(pixels > _SMALL_PICTURES, decode, asked)
+
+    async def _in_thread(self, worth_it: bool, function: Any, *arguments: Any) -> Any:
+        """Small work is done at once: to hand it to a thread would cost more."""
+        if not worth_it:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._decoders, function, *arguments)
 
     async def _explained(self, asked: Asked, pictures: list[torch.Tensor]) -> bytes:
         def work() -> list[dict[str, Any]]:

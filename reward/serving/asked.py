@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,14 +103,11 @@ def checked(pictures: Sequence[Any], prompts: Any, limits: Limits, explain: bool
     return Asked(tuple(pictures), tuple(prompts), explain)
 
 
-def decode(asked: Asked, limits: Limits, take_pixels: Callable[[int], None]) -> list[Tensor]:
-    """The pictures as tensors (3,H,W), uint8 where they are opaque 8-bit ones; as `HyperAlignReward` would read them.
-
-    Args:
-        take_pixels: takes from the server's budget, before anything is unpacked.
+def count_pixels(asked: Asked, limits: Limits) -> int:
+    """Pixels of all pictures together, as their headers state; nothing is unpacked.
 
     Raises:
-        Refused: 413 for too many pixels, 422 for what is no picture, 429 where the server holds too many.
+        Refused: 413 for too many, 422 for what is no picture.
     """
     pixels = []
     for index, data in enumerate(asked.pictures):
@@ -123,7 +120,15 @@ def decode(asked: Asked, limits: Limits, take_pixels: Callable[[int], None]) -> 
         pixels.append(width * height)
     if sum(pixels) > limits.held_pixels:
         raise Refused(413, f"Expected at most {limits.held_pixels} pixels in a request but got {sum(pixels)}.")
-    take_pixels(sum(pixels))
+    return sum(pixels)
+
+
+def decode(asked: Asked) -> list[Tensor]:
+    """The pictures as tensors (3,H,W), uint8 where they are opaque 8-bit ones; as `HyperAlignReward` would read them.
+
+    Raises:
+        Refused: 422 for what is no picture.
+    """
     tensors = []
     for index, data in enumerate(asked.pictures):
         try:

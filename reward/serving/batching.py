@@ -161,8 +161,8 @@ class Batcher:
                     self._do([job])
                 return
             answers = [error]
-        for job, answer in zip(batch, answers, strict=True):
-            job.answer.get_loop().call_soon_threadsafe(_give, job.answer, answer)
+        # once a batch: each call wakes the other thread
+        batch[0].answer.get_loop().call_soon_threadsafe(_give, [job.answer for job in batch], answers)
         count = sum(len(job.pictures) for job in batch)
         self._seconds += 0.1 * ((time.monotonic() - started) / count - self._seconds)
 
@@ -184,10 +184,11 @@ class Batcher:
         return [scores[end - len(job.pictures) : end] for job, end in zip(batch, ends, strict=True)]
 
 
-def _give(future: asyncio.Future, answer: Any) -> None:
-    if future.done():  # the client has gone
-        return
-    if isinstance(answer, Exception):
-        future.set_exception(answer)
-    else:
-        future.set_result(answer)
+def _give(futures: Sequence[asyncio.Future], answers: Sequence[Any]) -> None:
+    for future, answer in zip(futures, answers, strict=True):
+        if future.done():  # the client has gone
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

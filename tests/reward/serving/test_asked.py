@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from reward.images.preprocess import to_tensors
-from reward.serving.asked import checked, decode, from_base64, read_json
+from reward.serving.asked import checked, count_pixels, decode, from_base64, read_json
 from reward.serving.limits import Limits, Refused
 from tests.reward.serving.conftest import encoded
 
@@ -17,7 +17,8 @@ def test_pictures_are_read_as_the_reward_reads_their_files(tmp_path, images):
         "deep": encoded(Image.new("I;16", (4, 4), 30000)),
     }  # fmt: skip
     asked = checked(list(pictures.values()), "a red circle", Limits())
-    found = decode(asked, Limits(), lambda pixels: None)
+    assert count_pixels(asked, Limits()) == 3 * 24 * 24 + 72 + 20 + 16
+    found = decode(asked)
     for (name, data), tensor in zip(pictures.items(), found, strict=True):
         path = tmp_path / f"{name}.file"
         path.write_bytes(data)
@@ -25,14 +26,14 @@ def test_pictures_are_read_as_the_reward_reads_their_files(tmp_path, images):
         assert torch.equal(tensor, local) and tensor.dtype == local.dtype
 
 
-def test_pixels_are_asked_for_before_anything_is_unpacked(monkeypatch):
-    def none_left(pixels):
-        raise Refused(429, f"{pixels} are too many")
-
-    monkeypatch.setattr("reward.serving.asked.read_encoded", lambda *_, **__: pytest.fail("unpacked"))
-    asked = checked([encoded(Image.new("RGB", (8, 9)))] * 2, "a", Limits())
-    with pytest.raises(Refused, match="144 are too many"):
-        decode(asked, Limits(), none_left)
+def test_pixels_are_counted_before_anything_is_unpacked(monkeypatch):
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: pytest.fail("unpacked"))
+    asked = checked([encoded(Image.new("RGB", (8, 9)))] * 3, "a", Limits())
+    assert count_pixels(asked, Limits()) == 216
+    with pytest.raises(Refused, match="at most 71 pixels but picture 0 is 8 x 9"):
+        count_pixels(asked, Limits(pixels=71))
+    with pytest.raises(Refused, match="at most 215 pixels in a request but got 216"):
+        count_pixels(asked, Limits(held_pixels=215))
 
 
 def test_prompts_one_for_all_or_one_each():
@@ -53,5 +54,7 @@ def test_errors_say_where():
         read_json(b"[]")
     asked = checked([encoded(Image.new("RGB", (8, 9))), b"no picture"], "a", Limits())
     with pytest.raises(Refused, match="Picture 1: Expected a readable image file") as refused:
-        decode(asked, Limits(), lambda pixels: None)
+        count_pixels(asked, Limits())
+    with pytest.raises(Refused, match="Picture 1: Expected a readable image file"):
+        decode(asked)
     assert "/" not in refused.value.message.replace("image/", ""), "no path of the server"

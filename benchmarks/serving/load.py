@@ -175,7 +175,7 @@ def measure(folder: str, reward: HyperAlignReward, arguments: argparse.Namespace
             times = 100 if size < 100 else 15
             one = asyncio.run(alone(url, made, times))
             local_ms, decode_ms = one_by_one(reward, files, pictures, prompts, count, times)
-        served = requests * count / found.pop("seconds")
+        served = (requests - found["errors"]) * count / found.pop("seconds")
         rows.append(
             found
             | {

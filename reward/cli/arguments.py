@@ -152,7 +152,7 @@ def _serve(command: argparse.ArgumentParser) -> None:
         "--max-wait-ms", type=float, default=5.0, metavar="MS",
         help="how long an idle model waits for requests that are on their way, to score them together (5)",
     )  # fmt: skip
-    command.add_argument("--queue", type=_positive, default=4096, metavar="N", help="pictures that may wait (4096)")
+    command.add_argument("--queue", type=_positive, default=16384, metavar="N", help="pictures that may wait (16384)")
     command.add_argument("--max-body-mb", type=_positive, default=64, metavar="MB", help="size of one request (64)")
 
 

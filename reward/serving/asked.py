@@ -118,8 +118,8 @@ def count_pixels(asked: Asked, limits: Limits) -> int:
         if width * height > limits.pixels:
             raise Refused(413, f"Expected at most {limits.pixels} pixels but picture {index} is {width} x {height}.")
         pixels.append(width * height)
-    if sum(pixels) > limits.held_pixels:
-        raise Refused(413, f"Expected at most {limits.held_pixels} pixels in a request but got {sum(pixels)}.")
+    if sum(pixels) > limits.request_pixels:
+        raise Refused(413, f"Expected at most {limits.request_pixels} pixels in a request but got {sum(pixels)}.")
     return sum(pixels)
 
 

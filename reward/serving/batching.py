@@ -54,7 +54,7 @@ class Batcher:
         *,
         batch_size: int = 32,
         most_wait: float = 0.005,
-        most_queued: int = 4096,
+        most_queued: int = 16384,
         begin_alone: Callable[[], None] = lambda: None,
         tell: Callable[[int], None] = lambda size: None,
     ) -> None:

@@ -31,8 +31,7 @@ class Limits:
     Attributes:
         body_bytes, held_bytes: bodies as they came: of one request, of all.
         pictures, queued_pictures: in one request; waiting for the model.
-        pixels: width x height of one picture.
-        held_pixels: of one request, and of all decoded pictures.
+        pixels, request_pixels, held_pixels: width x height of one picture; of a request's; of all that are decoded.
         prompt_characters: of one prompt.
         explained_pictures: in one request that asks for explanations, which cost much.
         receive_seconds: for a request's head, and again for its body.
@@ -42,9 +41,10 @@ class Limits:
     body_bytes: int = 64 * 2**20
     held_bytes: int = 512 * 2**20
     pictures: int = 256
-    queued_pictures: int = 4096
+    queued_pictures: int = 16384
     pixels: int = MOST_PIXELS
-    held_pixels: int = 2**27
+    request_pixels: int = 2**27
+    held_pixels: int = 2**29
     prompt_characters: int = 4096
     explained_pictures: int = 8
     receive_seconds: float = 30.0

@@ -21,7 +21,7 @@ from reward.serving.limits import Limits
 from tests.reward.conftest import build_open_clip_folder, randomise_head
 from tests.reward.serving.conftest import base64_of, encoded, running
 
-LIMITS = Limits(body_bytes=2**20, held_bytes=2**23, receive_seconds=1.0, pixels=2**20, held_pixels=2**21)
+LIMITS = Limits(body_bytes=2**20, held_bytes=2**23, receive_seconds=1.0, pixels=2**20, request_pixels=2**21)
 PICTURE = Image.new("RGB", (16, 16), "red")
 PATHS = ("/score", "/compute", "/")
 

@@ -33,7 +33,7 @@ def test_pixels_are_counted_before_anything_is_unpacked(monkeypatch):
     with pytest.raises(Refused, match="at most 71 pixels but picture 0 is 8 x 9"):
         count_pixels(asked, Limits(pixels=71))
     with pytest.raises(Refused, match="at most 215 pixels in a request but got 216"):
-        count_pixels(asked, Limits(held_pixels=215))
+        count_pixels(asked, Limits(request_pixels=215))
 
 
 def test_prompts_one_for_all_or_one_each():

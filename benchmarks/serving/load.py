@@ -1,7 +1,7 @@
 """200 clients at once against `hyperalign serve`: are all answers right, how fast, how much memory?
 
     python benchmarks/serving/load.py --backbone tiny --pictures 1 8 32 --requests 10000 2000 500
-    python benchmarks/serving/load.py --backbone ViT-B/16 --pictures 8 32 --requests 200 200 --clients 32
+    python benchmarks/serving/load.py --backbone ViT-B/16 --pictures 8 --requests 40 --clients 16 --scenes 64
 
 Each request has its own pictures and prompts, and every answer is compared with the local call's. The local call scores
 the same files, decoded and in batches of 32, in one process before and after; both sides have the same threads. Clients
@@ -41,13 +41,13 @@ COLUMNS = [
     "served_per_s", "ratio", "alone_ms", "local_ms", "decode_ms", "added_ms", "server_mb_start", "server_mb_end",
     "threads", "cores",
 ]  # fmt: skip
-_SCENES, _BATCH = 512, 32
+_BATCH = 32
 _ROUNDING = 1e-5
 
 
-def files_and_prompts(size: int) -> tuple[list[bytes], list[str]]:
-    """PNG files of the scenes, `size` pixels wide, and a prompt for each."""
-    scenes = sample_scenes(np.random.default_rng(0), _SCENES, free=0)
+def files_and_prompts(size: int, count: int) -> tuple[list[bytes], list[str]]:
+    """PNG files of `count` scenes, `size` pixels wide, and a prompt for each."""
+    scenes = sample_scenes(np.random.default_rng(0), count, free=0)
     files = []
     for pixels in (scenes.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy():
         file = io.BytesIO()
@@ -69,7 +69,7 @@ def per_second(reward: HyperAlignReward, files: list[bytes], prompts: list[str],
     while time.perf_counter() - started_at < seconds:
         part = slice(at, at + _BATCH)
         count += len(score_files(reward, files[part], prompts[part]))
-        at = (at + _BATCH) % _SCENES
+        at = (at + _BATCH) % len(files)
     return count / (time.perf_counter() - started_at)
 
 
@@ -97,8 +97,8 @@ def messages(files: list[bytes], prompts: list[str], pictures: int) -> list[tupl
     """(request as it goes over the wire, which scenes are in it), one starting at each scene."""
     texts = [base64.b64encode(file).decode() for file in files]
     made = []
-    for start in range(_SCENES):
-        scenes = [(start + step) % _SCENES for step in range(pictures)]
+    for start in range(len(files)):
+        scenes = [(start + step) % len(files) for step in range(pictures)]
         body = json.dumps({"images": [texts[s] for s in scenes], "prompts": [prompts[s] for s in scenes]}).encode()
         head = f"POST /score HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
         made.append((head.encode() + body, scenes))
@@ -115,7 +115,7 @@ async def load(url: str, made: list, truth: list[float], count: int, clients: in
         nonlocal answered
         async with Client(url) as client:
             for number in numbers:
-                message, scenes = made[number % _SCENES]
+                message, scenes = made[number % len(made)]
                 status, body = await client.ask(message)
                 answered += 1
                 if status != 200:
@@ -138,7 +138,7 @@ async def alone(url: str, made: list, times: int) -> float:
     async with Client(url) as client:
         for number in range(times):
             begun = time.perf_counter()
-            await client.ask(made[number % _SCENES][0])
+            await client.ask(made[number % len(made)][0])
             spent.append(time.perf_counter() - begun)
     return 1000 * float(np.median(spent))
 
@@ -147,7 +147,7 @@ def one_by_one(reward, files, pictures, prompts, count: int, times: int) -> tupl
     """Median milliseconds of a local call of as many decoded pictures, and of decoding them."""
     spent = []
     for number in range(times):
-        scenes = [(number + step) % _SCENES for step in range(count)]
+        scenes = [(number + step) % len(files) for step in range(count)]
         begun = time.perf_counter()
         reward([pictures[s] for s in scenes], [prompts[s] for s in scenes])
         scored = time.perf_counter()
@@ -159,14 +159,14 @@ def one_by_one(reward, files, pictures, prompts, count: int, times: int) -> tupl
 
 
 def measure(folder: str, reward: HyperAlignReward, arguments: argparse.Namespace, size: int) -> list[dict]:
-    files, prompts = files_and_prompts(size)
+    files, prompts = files_and_prompts(size, arguments.scenes)
     truth = score_files(reward, files, prompts)  # which also fills the cache of prompts, as the first requests do
     pictures = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
     rows = []
     for count, requests in zip(arguments.pictures, arguments.requests, strict=True):
         made = messages(files, prompts, count)
         with started("--model", folder) as (url, process):
-            asyncio.run(load(url, made, truth, min(requests, _SCENES), arguments.clients))
+            asyncio.run(load(url, made, truth, min(requests, len(files) // count), arguments.clients))
             before = per_second(reward, files, prompts, arguments.seconds)
             memory = [resident_mb(process.pid)]
             found = asyncio.run(load(url, made, truth, requests, arguments.clients))
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 8, 32], help="in a request")
     parser.add_argument("--requests", type=int, nargs="+", default=[10_000, 2000, 500], help="for each of --pictures")
+    parser.add_argument("--scenes", type=int, default=512, help="different pictures")
     parser.add_argument("--seconds", type=float, default=5.0, help="of the local call, before and after")
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

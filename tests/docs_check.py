@@ -38,6 +38,9 @@ REASONS = {
     r"runs/ddpo_sd|--push_to_hub": "needs an SD run",
     r"\bRECIPE\b|\bMODEL\b|trl\.yaml|my_module|mypackage": "stands for a reader's own files",
     r"tests/parity": "needs TRL 0.23.1",
+    r"hyperalign serve": "answers until it is stopped; tests/reward/serving runs it",
+    r"pip install": "installs",
+    r"examples/captioner_grpo": "takes minutes; tests/examples runs it for two steps",
 }
 LIMIT_SECONDS = 900
 

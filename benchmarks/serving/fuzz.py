@@ -11,13 +11,20 @@ import io
 import json
 import pickle
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import requests
-from PIL import Image
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import requests  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.results_file import write_rows  # noqa: E402
+from benchmarks.serving.server import resident_mb, started  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 
 _PIECES = [
     b"", b"\x00", b"\xff" * 8, b"[", b"{", b"]", b"}", b'"', b",", b":", b"null", b"1e999", b"-1", b"true", b"\\ud800",
@@ -86,13 +93,10 @@ def fuzz(url: str, count: int, seed: int, threads: int = 4) -> Counter:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-
-    from benchmarks.results_file import write_rows
-    from benchmarks.serving.server import resident_mb, started
 
     path, body = seeds()[0]
     rows, done = [], 0
@@ -112,7 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    import sys
-
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     main()

@@ -1,9 +1,10 @@
 """What JPEG costs: scores of the same scenes as PNG and as JPEG; `python benchmarks/serving/jpeg.py`.
 
-512 scenes of the tiny world, half with their own prompts and half with another scene's, scored from their files by the
+Scenes of the tiny world, half with their own prompts and half with another scene's, scored from their files by the
 built-in reward. PNG must give the pictures' own scores exactly.
 """
 
+import argparse
 import io
 import sys
 from pathlib import Path
@@ -16,15 +17,19 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.results_file import write_rows  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.models.llava_batches import sample_scenes  # noqa: E402
 from tinyworld.questions import caption  # noqa: E402
 
 
 def main() -> None:
-    scenes = sample_scenes(np.random.default_rng(0), 512, free=0)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=512)
+    count = parser.parse_args().scenes
+    scenes = sample_scenes(np.random.default_rng(0), count, free=0)
     truths = [caption(objects) or "a ring" for objects in scenes.objects]
-    prompts = [truths[index] if index % 2 else truths[index - 8] for index in range(512)]
+    prompts = [truths[index] if index % 2 else truths[index - 8] for index in range(count)]
     pictures = [Image.fromarray(array) for array in (scenes.pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()]
     reward = HyperAlignReward.from_pretrained(weights_path("hyperalign"))
 

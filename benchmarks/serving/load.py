@@ -31,6 +31,7 @@ from PIL import Image  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
 from benchmarks.serving.server import resident_mb, started  # noqa: E402
 from reward import HyperAlignReward  # noqa: E402
+from reward.cli.flags import ArgumentParser  # noqa: E402
 from tinyworld import weights_path  # noqa: E402
 from tinyworld.models.llava_batches import sample_scenes  # noqa: E402
 from tinyworld.questions import caption  # noqa: E402
@@ -193,7 +194,7 @@ def measure(folder: str, reward: HyperAlignReward, arguments: argparse.Namespace
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", choices=["tiny", "ViT-B/16"], default="tiny")
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--pictures", type=int, nargs="+", default=[1, 8, 32], help="in a request")

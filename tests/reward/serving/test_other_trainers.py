@@ -102,7 +102,7 @@ def test_flow_grpos_client_with_a_numpy_array_is_told_what_to_send(pictures, ser
 
 
 def test_verl_omni(tiny, pictures, server):
-    words = shlex.split(blocks("VeRL-Omni", "bash")[0].replace("\\\n", " "))
+    words = shlex.split(blocks("VeRL-Omni", "text")[0].replace("\\\n", " "))
     values = dict(word.lstrip("+").split("=", 1) for word in words if "=" in word)
     assert values["reward.reward_functions.hyperalign.server_url"] == "http://127.0.0.1:8000"
     assert values["reward.reward_functions.hyperalign.name"] == "compute_score"

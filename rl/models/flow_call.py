@@ -1,6 +1,6 @@
-"""One call of a diffusers pipeline with its denoiser, its scheduler's step and its noise in our hands.
+"""Call a diffusers pipeline with another function for its denoiser and its scheduler step, and with given noise.
 
-Everything else of the call is the pipeline's own: text encoding, packing, shifting of the schedule, guidance, decoding.
+The rest of the call is the pipeline's own: text encoding, packing, shifting of the schedule, guidance, decoding.
 """
 
 import contextlib
@@ -19,19 +19,19 @@ _FILLER = "a picture"
 
 
 class Finished(Exception):
-    """Ends a pipeline's call from inside, where nothing that follows is needed."""
+    """Raised inside a pipeline's call to end it early, when the rest of the call is not needed."""
 
 
 class PipelineCall:
-    """How a pipeline is called, whatever its family.
+    """Calls a pipeline of any family with the same arguments.
 
     Args:
         pipeline: a diffusers text-to-image pipeline with a `transformer`.
         resolution: picture side in pixels; 0: the pipeline's own.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: negative prompt for guidance.
 
     Raises:
-        ValueError: the pipeline lacks a parameter or method that this needs, or takes no negative prompt.
+        ValueError: the pipeline lacks a parameter or method that is needed, or takes no negative prompt.
     """
 
     def __init__(self, pipeline: Any, resolution: int, negative_prompt: str) -> None:
@@ -65,17 +65,17 @@ class PipelineCall:
         prepared: Callable[[Any], None] | None = None,
         images: bool = False,
     ) -> Any:
-        """Call the pipeline; returns what it does, or None where one of the functions raised `Finished`.
+        """Call the pipeline; returns its result, or None if one of the functions raised `Finished`.
 
         Args:
-            prompts: N texts; a number: as many pictures of no particular text.
+            prompts: N texts; a number N: any text, for callers that replace the conditioning.
             num_steps: denoising steps.
             guidance_scale: <= 1: off.
             denoise: arguments by name -> what the transformer returns.
             step: model output, latents -> next latents; None: the scheduler's own step.
-            noise: (N,...), put in place of the noise that the pipeline draws; None: that one.
-            prepared: is shown what `prepare_latents` returns.
-            images: decode, with a graph where the latents have one; pictures in [0,1] come as a float32 tensor.
+            noise: (N,...), replaces the noise that the pipeline draws; None: keep the pipeline's noise.
+            prepared: called with the result of `prepare_latents`.
+            images: also decode. The pictures are a float32 tensor in [0,1], with a gradient if the latents have one.
         """
         pipeline, scheduler = self.pipeline, self.pipeline.scheduler
         prompts = [_FILLER] * prompts if isinstance(prompts, int) else list(prompts)
@@ -101,7 +101,7 @@ class PipelineCall:
             if hasattr(pipeline, "encode_prompt"):
                 stack.enter_context(replaced(pipeline, encode_prompt=self._remembering(pipeline.encode_prompt)))
             if images:
-                # diffusers calls its pipelines without a graph; the function below that decorator has one.
+                # diffusers decorates `__call__` with no_grad; the function below the decorator keeps gradients.
                 call = getattr(call, "__wrapped__", call)
                 stack.enter_context(_gradients_through_decoding(pipeline))
             return call(pipeline, **self._arguments(prompts, num_steps, guidance_scale, images))
@@ -109,11 +109,11 @@ class PipelineCall:
 
     def _arguments(self, prompts: list[str], num_steps: int, guidance_scale: float, images: bool) -> dict[str, Any]:
         guided = guidance_scale > 1
-        # Where both are there, `guidance_scale` is what a distilled model is told; it stays as the pipeline has it.
+        # If both exist, `guidance_scale` is an input of a distilled model and keeps the pipeline's default.
         name = "true_cfg_scale" if "true_cfg_scale" in self.parameters else "guidance_scale"
         arguments: dict[str, Any] = {
             "prompt": prompts, "num_inference_steps": num_steps, "output_type": "pt" if images else "latent",
-            # The noise that the pipeline draws is replaced; drawing it must not move the global generator.
+            # The pipeline's own noise is replaced; drawing it must not change the global generator.
             "generator": torch.Generator().manual_seed(0),
         }  # fmt: skip
         if name in self.parameters:
@@ -153,7 +153,7 @@ class PipelineCall:
 
 
 class _StandIn:
-    """A pipeline's transformer while a call is under way: everything but the call itself is the module's."""
+    """Replaces a pipeline's transformer during a call: attributes are the module's, calls go to `denoise`."""
 
     def __init__(
         self, module: Any, signature: inspect.Signature, denoise: Callable[[dict[str, Any]], Any]
@@ -170,7 +170,7 @@ class _StandIn:
 
 
 class _Stepped:
-    """What a scheduler's step returns where it is not asked for a tuple."""
+    """Result of a scheduler's step with return_dict=True."""
 
     def __init__(self, latents: torch.Tensor) -> None:
         self.prev_sample = latents
@@ -178,7 +178,7 @@ class _Stepped:
 
 @contextlib.contextmanager
 def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
-    """Inside, an object has other attributes; past its own `__setattr__`, which diffusers uses to note components."""
+    """Replace attributes of an object inside the block; skips diffusers' `__setattr__`, which records components."""
     kept = {name: vars(owner)[name] for name in attributes if name in vars(owner)}
     for name, value in attributes.items():
         object.__setattr__(owner, name, value)

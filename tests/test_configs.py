@@ -13,6 +13,7 @@ from rl.config.ddpo_config import DDPOConfig
 from rl.config.direct_config import DirectConfig
 from rl.config.forward_config import DPOConfig, MatchingConfig, NFTConfig
 from rl.config.loading import load_config
+from rl.models.loading import denoiser_name
 from rl.prompts import load_prompts
 from rl.rewards.loading import Reward, RewardSet
 from rl.trainer import Trainer
@@ -21,6 +22,7 @@ from rl.updates.direct import DirectUpdate
 from rl.updates.dpo import DPOUpdate
 from rl.updates.matching import MatchingUpdate
 from rl.updates.nft import NFTUpdate
+from tests.rl.models.flow_pipelines import RESOLUTIONS, build
 
 ROOT = Path(__file__).resolve().parents[1]
 # Those of the evaluator (hyperalign_*) are read in tests/reward/training/test_recipe.py.
@@ -29,6 +31,8 @@ TRAINERS = {
     "ddpo": (DDPOConfig, DDPOUpdate), "draft": (DirectConfig, DirectUpdate), "nft": (NFTConfig, NFTUpdate),
     "matching": (MatchingConfig, MatchingUpdate), "dpo": (DPOConfig, DPOUpdate),
 }  # fmt: skip
+# By the end of a recipe's name: the family of tiny flow-matching pipelines that stands for its model.
+FLOW = {"sd35": "sd3", "flux": "flux", "qwen_image": "qwen_image", "z_image": "z_image", "sana": "sana"}
 # Of a tiny epoch of eight pictures in two groups; direct backpropagation has none.
 BATCHES = {"ddpo": "4", "nft": "4", "matching": "4", "dpo": "1"}
 LAUNCHER = [str(Path(sys.executable).with_name("accelerate")), "launch", "--config_file"]
@@ -71,21 +75,26 @@ def test_the_recipe_itself_is_valid(path, monkeypatch):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_one_step_of_the_recipe(path, request, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    tiny_pipeline = request.getfixturevalue("tiny_sdxl" if "sdxl" in path.name else "tiny_pipeline")
+    rule, _, model = path.stem.partition("_")
+    overrides = SMALL | ({"train_batch_size": BATCHES[rule]} if rule in BATCHES else {})
+    if model in FLOW:
+        pipeline = build(FLOW[model], tmp_path)
+        overrides["resolution"] = str(RESOLUTIONS[FLOW[model]])
+    else:
+        pipeline = request.getfixturevalue("tiny_sdxl" if model == "sdxl" else "tiny_pipeline")
+    denoiser = getattr(pipeline, denoiser_name(pipeline))
     config_class, update_class = trainer_of(path)
-    rule = path.name.partition("_")[0]
-    own = {"train_batch_size": BATCHES[rule]} if rule in BATCHES else {}
-    overrides = [text for name, value in (SMALL | own).items() for text in (f"--{name}", value)]
+    flags = [text for name, value in overrides.items() for text in (f"--{name}", value)]
     run = tmp_path / "run"
-    config = load_config(config_class, ["--config", str(path), "--output_dir", str(run), *overrides])
+    config = load_config(config_class, ["--config", str(path), "--output_dir", str(run), *flags])
     rewards = RewardSet([Reward("brightness", brightness)], keep_graph=update_class.needs_gradients)
-    before = {name: weight.clone() for name, weight in tiny_pipeline.unet.state_dict().items()}
+    before = {name: weight.clone() for name, weight in denoiser.state_dict().items()}
     trainer = Trainer(
-        config, tiny_pipeline, rewards, load_prompts(config.prompts), update_class,
+        config, pipeline, rewards, load_prompts(config.prompts), update_class,
         eval_rewards=rewards, eval_prompts=load_prompts(config.eval_prompts),
     )  # fmt: skip
     summary = trainer.train()
-    after = tiny_pipeline.unet.state_dict()
+    after = denoiser.state_dict()
     assert all(torch.equal(weight, after[name]) for name, weight in before.items() if name in after)
     assert any("lora_B" in name and weight.abs().max() > 0 for name, weight in after.items())
     assert math.isfinite(summary["reward_lora"])

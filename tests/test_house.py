@@ -25,7 +25,7 @@ PACKAGES = {
     ],
     "attention_refine": ["custom_generate", "", "probes", "vqa", "caption_check", "contrastive", "vlm"],
     "reward": [
-        "", "cli", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "known",
+        "", "cli", "serving", "explanation", "scoring", "evaluation", "training", "datasets", "named_models", "known",
         "hyperalign_reward", "trl_adapters", "model", "backbone", "language", "statistics", "pages", "images", "tables",
         "parallel", "files",
     ],

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from attention_refine.caption_check.captioner import Captioner
-from attention_refine.caption_check.facts import coverage, covered, prompt_facts
+from attention_refine.caption_check.facts import Fact, coverage, covered, prompt_facts
 from attention_refine.caption_check.questions import Question, Questions, ask, make_questions, share_of_yes
 from attention_refine.vlm.loading import load_model
 from reward.files.quoting import quoted
@@ -27,7 +27,7 @@ INSTRUCTION = "Describe the picture."
 
 @dataclass(frozen=True)
 class Answer:
-    """A question about a picture and P(yes), 0 to 1."""
+    """A question about a picture and P(yes), 0 to 1; P(no) where no is the right answer, as of "without cheese"."""
 
     question: str
     kind: str
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class CaptionFact:
-    """A fact of a prompt, and whether the caption covers it."""
+    """A fact of a prompt, "not …" where the prompt denies it, and whether the caption covers it."""
 
     text: str
     kind: str
@@ -167,16 +167,19 @@ class CaptionCheck:
         captions = dict(zip(firsts.values(), written, strict=True))
 
         def judge(i: int, prompt: str) -> PromptCheck:
-            answers = tuple(Answer(q.text, q.kind, yes[i, q.text], q.depends_on) for q in found[prompt])
+            said = [yes[i, question.text] for question in found[prompt]]
+            answers = tuple(
+                Answer(q.text, q.kind, q.right(p), q.depends_on) for q, p in zip(found[prompt], said, strict=True)
+            )
             facts = prompt_facts(prompt)
             holds = covered(facts, captions[i])
             return PromptCheck(
                 prompt,
                 yes[i, ask(self.question, prompt)],
-                share_of_yes(found[prompt], [answer.yes for answer in answers]),
+                share_of_yes(found[prompt], said),
                 sum(holds) / len(holds) if holds else None,
                 answers,
-                tuple(CaptionFact(f.text, f.kind, hold) for f, hold in zip(facts, holds, strict=True)),
+                tuple(CaptionFact(_statement(f), f.kind, hold) for f, hold in zip(facts, holds, strict=True)),
             )
 
         return [
@@ -210,6 +213,10 @@ class CaptionCheck:
         # a prompt that names nothing is asked for as a whole
         made = known.get(prompt) or make_questions(prompt, self.exactly_one)
         return made or (Question(ask(self.question, prompt)),)
+
+
+def _statement(fact: Fact) -> str:
+    return fact.text if fact.holds else f"not {fact.text}"
 
 
 def other_prompts(prompts: Sequence[str], seed: int = 0) -> list[str | None]:

@@ -71,6 +71,9 @@ def build_parser() -> argparse.ArgumentParser:
     add("--device", help="torch device, for example cuda:1; left out: a GPU where there is one")
     add("--questions", type=Path, metavar="FILE",
         help="your own questions, .csv or .json in DSG's layout; made by rule for prompts that it does not have")
+    add("--questions-by", metavar="MODEL",
+        help="let a chat model write them, a folder or hub id, or captioner for the captioner itself; kept in "
+        "questions.json in DSG's layout, made by rule for prompts that it fails at")
     add("--question", metavar="TEXT", help="how a whole prompt is asked for, with {} in its place")
     add("--exactly-one", action="store_true", help='read "a ring" as one ring and no more, and ask for that too')
     add("--instruction", metavar="TEXT", help="what the captioner is told to do")
@@ -88,6 +91,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     rows, details = _rows(arguments)
     questions = None
+    if arguments.questions and arguments.questions_by:
+        raise ValueError("Expected either --questions or --questions-by, got both. The latter writes a file to edit.")
     if arguments.questions:
         from attention_refine.caption_check.question_files import read_questions
 
@@ -100,8 +105,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from attention_refine.caption_check.run import check_to_folder
 
+    check = _check(arguments)
+    if arguments.questions_by:
+        questions = _written(arguments, check, [row.prompt for row in rows if not row.problem])
     summary, problems = check_to_folder(
-        _check(arguments), rows, arguments.output, questions=questions, control=not arguments.no_control,
+        check, rows, arguments.output, questions=questions, control=not arguments.no_control,
         details=details, title=f"Caption check of {_checked(arguments).resolve().name}",
         page_pictures=arguments.page_pictures, progress=not arguments.quiet,
     )  # fmt: skip
@@ -114,6 +122,18 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"  {problem}", file=sys.stderr)
     print("Mend them and run the same command again: only what lies near them is checked anew.", file=sys.stderr)
     return SOME_UNREADABLE
+
+
+def _written(arguments: argparse.Namespace, check, prompts):
+    from attention_refine.caption_check.question_writing import FILE_NAME, THE_CAPTIONER, load_writer, write_questions
+
+    source, own = arguments.questions_by, check.captioner
+    writer = (own.model, own.processor) if source == THE_CAPTIONER else load_writer(source, arguments.device)
+    questions, failed = write_questions(prompts, writer, arguments.output / FILE_NAME)
+    if failed:
+        told = f"{_NAME}: {source} wrote no questions for {len(failed)} prompts, for example {failed[0]!r}"
+        print(f"{told}; theirs are made by rule", file=sys.stderr)
+    return questions
 
 
 def _rows(arguments: argparse.Namespace):

@@ -3,27 +3,36 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from attention_refine.caption_check.descriptions import Thing, read_description
 from attention_refine.caption_check.facts import Fact, prompt_facts
+from reward.language.parts import Thing
+from reward.language.reading import read_prompt
 
 Questions = tuple["Question", ...]
 
 _PLACE = "{}"
+_DEFINITE = frozenset("the this that these those his her its their my your our".split())
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question whose right answer is yes.
+    """A question with its right answer.
 
     Attributes:
         text: as it is asked.
-        kind: of the fact it asks for: ``"thing"``, ``"attribute"``, ``"number"``, ``"relation"``, or a file's own word.
-        depends_on: places, among the prompt's questions, of those that must be answered yes before.
+        kind: of the fact it asks for: ``"thing"``, ``"attribute"``, ``"number"``, ``"relation"``, ``"text"``, or a
+            file's own word.
+        depends_on: places, among the prompt's questions, of those that must be answered right before.
+        is_yes: whether yes is the right answer: not for "Is there a pizza with cheese?" of "a pizza without cheese".
     """
 
     text: str
     kind: str = ""
     depends_on: tuple[int, ...] = ()
+    is_yes: bool = True
+
+    def right(self, yes: float) -> float:
+        """Probability of the right answer where yes has probability `yes`."""
+        return yes if self.is_yes else 1 - yes
 
 
 def make_questions(prompt: str, exactly_one: bool = False) -> Questions:
@@ -39,12 +48,12 @@ def make_questions(prompt: str, exactly_one: bool = False) -> Questions:
 'Are there exactly two red rings in the picture?']
     """
     facts = prompt_facts(prompt)
-    made = [Question(_about(fact), fact.kind, fact.depends_on) for fact in facts]
-    things = read_description(prompt).things if exactly_one else ()
+    made = [Question(_about(fact), fact.kind, fact.depends_on, fact.holds) for fact in facts]
+    things = read_prompt(prompt).things if exactly_one else ()
     for place, thing in enumerate(things):
         # "a ring left of a red ring" shows two rings
         others = (*things[:place], *things[place + 1 :])
-        if thing.number == 1 and not any(thing.is_shown_by(other) for other in others):
+        if thing.number == 1 and not thing.absent and not any(thing.is_shown_by(other) for other in others):
             parents = tuple(i for i, fact in enumerate(facts) if _states(fact, thing))
             phrase = thing.phrase().partition(" ")[2]  # without its article
             made.append(Question(f"Is there exactly one {phrase} in the picture?", "number", parents))
@@ -64,7 +73,11 @@ def ask(wording: str, phrase: str) -> str:
 
 
 def share_of_yes(questions: Sequence[Question], yes: Sequence[float]) -> float:
-    """Mean of P(yes) over the questions, 0 for one that depends on a question answered no (P(yes) < 1/2).
+    """Mean of P(right answer) over the questions, 0 for one that depends on a question answered wrong (P < 1/2).
+
+    Args:
+        questions: of one prompt.
+        yes: P(yes) of each; the right answer is yes but for what the prompt denies.
 
     The score of the Davidsonian Scene Graph (DSG, Cho et al., ICLR 2024) with probabilities in place of answers: a
     picture without a car shows no red car, whatever is answered. 0 to 1; 0 for no questions.
@@ -77,8 +90,9 @@ def share_of_yes(questions: Sequence[Question], yes: Sequence[float]) -> float:
     total = 0.0
     for question, probability in zip(questions, yes, strict=True):
         counts = all(stands[parent] for parent in question.depends_on)
-        stands.append(counts and probability >= 0.5)
-        total += probability if counts else 0.0
+        right = question.right(probability)
+        stands.append(counts and right >= 0.5)
+        total += right if counts else 0.0
     return total / len(questions) if questions else 0.0
 
 
@@ -87,7 +101,11 @@ def _states(fact: Fact, thing: Thing) -> bool:
 
 
 def _about(fact: Fact) -> str:
-    if fact.thing.determiner or fact.text[:1].isupper():
+    if fact.kind == "text":
+        return f"Can you see {fact.text} in the picture?"
+    if fact.thing.determiner in _DEFINITE or "’s" in fact.thing.determiner or "'s" in fact.thing.determiner:
+        return f"Can you see {fact.text} in the picture?"
+    if fact.text[:1].isupper():
         # "is there the king" and "is there Barack Obama" are no English
         return f"Can you see {fact.text} in the picture?"
     several = fact.kind in ("number", "relation") and fact.thing.number not in (None, 1)

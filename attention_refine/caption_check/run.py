@@ -30,7 +30,7 @@ MEASURES = ("prompt_yes", "questions_yes", "caption_coverage")
 SIDES = ("base", "lora")
 _COLUMNS = ("path", "side", "prompt", "caption", *MEASURES, "control_prompt", *(f"control_{name}" for name in MEASURES))
 # part of a part's key: a change of how pictures are read, asked or judged needs another number
-_VERSION = 1
+_VERSION = 2
 
 
 def find_run_rows(run: Path) -> tuple[list[PictureRow], dict[str, dict[str, Any]]]:

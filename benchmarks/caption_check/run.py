@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from attention_refine import CaptionCheck, ContrastiveAttentionConfig  # noqa: E402
 from attention_refine.caption_check.check import PromptCheck, to_pictures  # noqa: E402
 from attention_refine.caption_check.facts import coverage  # noqa: E402
-from attention_refine.caption_check.questions import share_of_yes  # noqa: E402
+from attention_refine.caption_check.questions import Question, share_of_yes  # noqa: E402
 from attention_refine.vlm.loading import load_model  # noqa: E402
 from benchmarks.caption_check.perfect import perfect_check  # noqa: E402
 from benchmarks.results_file import read_rows, write_rows  # noqa: E402
@@ -160,7 +160,9 @@ def measure(check: CaptionCheck, scenes: Sequence[Scene], seed: int) -> Iterator
 def at_least_one(check: PromptCheck) -> float:
     """`questions_yes` without the questions that `exactly_one` adds."""
     answers = [answer for answer in check.answers if "exactly one " not in answer.question]
-    return share_of_yes(answers, [answer.yes for answer in answers])
+    # the tiny world's prompts deny nothing: every right answer is yes
+    questions = [Question(answer.question, answer.kind, answer.depends_on) for answer in answers]
+    return share_of_yes(questions, [answer.yes for answer in answers])
 
 
 def derangement(prompts: Sequence[str], rng: np.random.Generator) -> list[int]:

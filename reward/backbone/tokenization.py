@@ -51,6 +51,11 @@ class Tokenizer:
         [ids] = self._full_ids([self._shortened(text)])
         return None if ids is None else len(ids)
 
+    def fits(self, text: str) -> bool:
+        """Whether a text is read whole; also where the tokenizer does not tell."""
+        length = self.length(text)
+        return length is None or length <= (getattr(self.open_clip_tokenizer, "context_length", None) or _USUAL_CONTEXT)
+
     def _is_padding(self, before: int, last: int) -> bool:
         # padding is 0 or repeated end-of-text tokens; a cut prompt may also end in two equal tokens, of a repeated word
         return before == last and (last == 0 or last in self._special_ids())

@@ -32,6 +32,7 @@ _EXAMPLES = {
         "--output explanation.png",
     ),
     "models": ("hyperalign models", "hyperalign models --all"),
+    "serve": ("hyperalign serve --model tinyworld --port 8000",),
 }
 
 _SCORE = """Score pictures: how well does each show its prompt?
@@ -66,6 +67,12 @@ _MODELS = """What --model and --backbone can name, and which of it is on this ma
 _EXPLAIN = """Explain one score: inside or outside the prompt's cone, what the modulation did, the phrase satisfied
 worst."""
 
+_SERVE = """Serve a reward over HTTP, for trainers on this machine or another: Flow-Factory's /compute, the pickles of
+flow_grpo and VeRL-Omni, and JSON at /score; /health, /metrics and /docs beside them.
+
+Only this machine is answered unless --host says otherwise. The environment variable HYPERALIGN_TOKEN, where it is set,
+holds what clients must send as "Authorization: Bearer TOKEN". One server serves one model on one device."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all sub-commands; `command` names the one that was chosen."""
@@ -80,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluate(_command(commands, "evaluate", "test a reward, or recipes, on human scores", _EVALUATE))
     _explain(_command(commands, "explain", "say why a picture scores as it does", _EXPLAIN))
     _models(_command(commands, "models", "list what --model can name and what is cached", _MODELS))
+    _serve(_command(commands, "serve", "serve a reward over HTTP", _SERVE))
     return parser
 
 
@@ -159,6 +167,19 @@ def _models(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fetch", nargs="+", default=[], metavar="NAME", help="download the weights of these models"
     )
+
+
+def _serve(command: argparse.ArgumentParser) -> None:
+    _model(command)
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1); 0.0.0.0 for all")
+    command.add_argument("--port", type=int, default=8000, help="port to listen at (8000); 0: any free one")
+    _batch_size(command)
+    command.add_argument(
+        "--max-wait-ms", type=float, default=5.0, metavar="MS",
+        help="how long an idle model waits for requests that are on their way, to score them together (5)",
+    )  # fmt: skip
+    command.add_argument("--queue", type=_positive, default=16384, metavar="N", help="pictures that may wait (16384)")
+    command.add_argument("--max-body-mb", type=_positive, default=64, metavar="MB", help="size of one request (64)")
 
 
 def _model(command: argparse.ArgumentParser) -> None:

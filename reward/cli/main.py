@@ -1,4 +1,4 @@
-"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score."""
+"""The `hyperalign` command: score and rank pictures, train and evaluate a reward, explain one score, serve."""
 
 import argparse
 import os
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     run = {
         "score": _score, "rank": _rank, "train": _train, "evaluate": _evaluate, "explain": _explain, "models": _models,
+        "serve": _serve,
     }  # fmt: skip
     name, go_on = f"hyperalign {arguments.command}", _GO_ON.get(arguments.command, "")
     try:
@@ -202,6 +203,14 @@ def _models(arguments: argparse.Namespace) -> int:
     if not arguments.fetch:
         print(describe_models(arguments.all))
     return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from reward.cli import serve
+
+    listening = serve.open_port(arguments)
+    reward = _load(arguments.model, _start(arguments.device)[1])
+    return serve.run(arguments, listening, reward, arguments.model or DEFAULT_MODEL)
 
 
 def _start(device: str | None) -> "tuple[Processes, Any]":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reward.language.phrases import Piece, join_pieces, left_out
-from reward.language.word_swaps import Swap, swaps
+from reward.language.swaps import Swap, swaps
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import functools
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -60,10 +60,10 @@ def read_image(image: Any, keep_bytes: bool = False) -> Tensor:
     if isinstance(image, np.ndarray):
         return _from_numpy(image, keep_bytes)
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _read_encoded(bytes(image), "the given bytes", keep_bytes)
+        return _read(io.BytesIO(bytes(image)), "the given bytes", keep_bytes, FORMATS)
     if hasattr(image, "read"):
         name = str(getattr(image, "name", "") or "the open file")
-        return _read_encoded(_content(image, name), name, keep_bytes)
+        return _read(io.BytesIO(_content(image, name)), shortened(name), keep_bytes, FORMATS)
     raise TypeError(
         "Expected a tensor, PIL image, path, bytes, open file, numpy array or a list of these as images but got "
         f"{type(image).__module__}.{type(image).__qualname__}"
@@ -89,19 +89,43 @@ def read_numpy_batch(images: np.ndarray, keep_bytes: bool = False) -> Tensor:
     return torch.stack([_from_numpy(image, keep_bytes) for image in images])
 
 
+def read_encoded(data: bytes, formats: Collection[str] = FORMATS, keep_bytes: bool = False) -> Tensor:
+    """The bytes of an image file -> float (3,H,W); as `read_image` reads the file.
+
+    Args:
+        formats: those of `FORMATS` to try.
+        keep_bytes: as in `read_image`.
+
+    Raises:
+        ValueError: as `read_image`.
+    """
+    return _read(io.BytesIO(data), "the bytes", keep_bytes, formats)
+
+
+def picture_size(data: bytes, formats: Collection[str] = FORMATS) -> tuple[int, int]:
+    """(width, height) that the header of an image file states; nothing is unpacked.
+
+    Raises:
+        ValueError: an unreadable header, a decompression bomb.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_formats(formats)) as image:
+            return image.size
+    except Image.DecompressionBombError:
+        raise ValueError(_bomb("the bytes")) from None
+    except Exception as error:
+        raise ValueError(f"Expected a readable image file but could not read the bytes: {shortened(error)}") from error
+
+
 def _read_file(path: str, keep_bytes: bool) -> Tensor:
     if not os.path.lexists(path):
         raise ValueError(f"Expected an image file but there is none at {shortened(path)}")
-    return _decoded(path, path, keep_bytes)
+    return _read(path, shortened(path), keep_bytes, FORMATS)
 
 
-def _read_encoded(content: bytes, name: str, keep_bytes: bool) -> Tensor:
-    return _decoded(io.BytesIO(content), name, keep_bytes)
-
-
-def _decoded(source: Any, name: str, keep_bytes: bool) -> Tensor:
+def _read(source: str | BinaryIO, name: str, keep_bytes: bool, formats: Collection[str]) -> Tensor:
     try:
-        with Image.open(source, formats=_formats()) as image:
+        with Image.open(source, formats=_formats(formats)) as image:
             if not _is_bomb(image):
                 image.load()
                 # the true size of some formats is only known after loading
@@ -112,20 +136,22 @@ def _decoded(source: Any, name: str, keep_bytes: bool) -> Tensor:
         pass
     # for damaged files PIL raises almost anything: OSError, SyntaxError, struct.error, KeyError, ...
     except Exception as error:
-        raise ValueError(
-            f"Expected a readable image file but could not read {shortened(name)}: {shortened(error)}"
-        ) from error
-    raise ValueError(
-        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {shortened(name)} is "
-        "larger (a possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
+        raise ValueError(f"Expected a readable image file but could not read {name}: {shortened(error)}") from error
+    raise ValueError(_bomb(name))
+
+
+def _bomb(name: str) -> str:
+    return (
+        f"Expected an image of at most {_most_pixels()} pixels, {MOST_A_SIDE} on a side, but {name} is larger (a "
+        "possible decompression bomb); shrink it, or raise reward.images.reading.MOST_PIXELS if you trust it"
     )
 
 
 @functools.cache
-def _formats() -> tuple[str, ...]:
-    """The `FORMATS` that this build of PIL can read."""
+def _formats(among: Collection[str]) -> tuple[str, ...]:
+    """Those that this build of PIL can read."""
     Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    return tuple(name for name in among if name in Image.OPEN)
 
 
 def _is_bomb(image: Image.Image) -> bool:

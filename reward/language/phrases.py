@@ -1,43 +1,19 @@
-"""A prompt -> its phrases: the things it names, their numbers, and how they stand to one another.
+"""A prompt -> its phrases: things, numbers, attributes, relations, texts, what is denied; the rest links them.
 
-Closed classes of English words (determiners, numbers, prepositions, conjunctions) and the ending -ing carry the
-split; there is no parser and no list of what a prompt may be about. What it cannot tell apart stays together in one
-phrase, which costs detail and never words: the pieces joined again are the prompt.
+Cut from one `PromptReading`, at the places that it gives: the pieces joined again are the prompt, to the character.
 """
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["thing", "number", "relation", "link"]
+from reward.language.parts import PromptReading, Span
+from reward.language.reading import read_prompt
 
-NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-DETERMINERS = frozenset("a an the this that these those some any his her its their my your our".split())
-MEDIA = frozenset(
-    "photo photograph picture image painting drawing sketch illustration render rendering portrait poster".split()
-)
-# the longest first where one begins another
-_RELATIONS = tuple(
-    tuple(relation.split())
-    for relation in (
-        "to the left of|to the right of|on the left of|on the right of|on top of|in front of|at the top of"
-        "|at the bottom of|in the middle of|in the background of|on the back of|left of|right of|next to|close to"
-        "|far from|inside of|outside of|above|below|over|under|underneath|beneath|behind|before|beside|besides|between"
-        "|near|inside|outside|on|in|at|around|against|through|across|along|into|onto|by|among|towards|toward|beyond"
-    ).split("|")
-)
-_COPULAS = frozenset("is are was were".split())
-_LINKS = _COPULAS | frozenset("and or but while plus with being who which".split())
-# nouns that end like a participle
-_NOUNS_IN_ING = frozenset(
-    "ring king wing string spring thing something nothing everything anything building painting drawing rendering"
-    " clothing ceiling evening morning earring swing sling railing wedding pudding dumpling sibling lightning bling"
-    " clearing crossing opening icing stuffing landing covering herring duckling sapling darling earthling".split()
-)
-_MOST_DIGITS = 18
-_WORD = re.compile(r"[^\s,;:.!?()|]+(?:[.:][^\s,;:.!?()|]+)*|[,;:.!?()|]")
-_MARKS = frozenset(",;:.!?()|")
+Kind = Literal["thing", "number", "attribute", "relation", "text", "denial", "style", "link"]
+# where two overlap the first one is cut out
+_ORDER: tuple[Kind, ...] = ("denial", "text", "thing", "number", "relation", "attribute", "style")
 
 
 @dataclass(frozen=True)
@@ -46,79 +22,62 @@ class Piece:
 
     Attributes:
         text: the words.
-        kind: ``"thing"`` (a noun with what belongs to it), ``"number"`` (of the thing that follows), ``"relation"``
-            (a preposition or a verb in -ing) or ``"link"`` (a conjunction or a punctuation mark, which says nothing
-            that a picture could break).
+        kind: ``"thing"`` (a noun with what stands before it), ``"number"`` (of the thing that follows),
+            ``"attribute"`` (of a thing, apart from it), ``"relation"`` (a preposition or a verb), ``"text"`` (quoted),
+            ``"denial"`` ("without a hat", "no people", "not red"), ``"style"`` (how the picture is made) or ``"link"``
+            (what joins them, and says nothing that a picture could break).
+        before: what stands between it and the piece before it: mostly a space.
     """
 
     text: str
     kind: Kind
+    before: str = " "
 
 
 def split_prompt(prompt: str) -> tuple[Piece, ...]:
     """The pieces of a prompt, in its order.
 
+    Raises:
+        ImportError: the prompt needs spaCy's English model and there is none; see `read_prompt`.
+
     Example:
-        >>> [(piece.text, piece.kind) for piece in split_prompt("two cats left of a red car")]
-        [('two', 'number'), ('cats', 'thing'), ('left of', 'relation'), ('a red car', 'thing')]
+        >>> [(piece.text, piece.kind) for piece in split_prompt("two red rings left of a blue square")]
+        [('two', 'number'), ('red rings', 'thing'), ('left of', 'relation'), ('a blue square', 'thing')]
     """
-    words = _WORD.findall(prompt)
-    lower = [word.lower() for word in words]
     pieces: list[Piece] = []
-    thing: list[str] = []
-
-    def close_thing():
-        if not thing:
-            return
-        if len(thing) > 1 and (thing[0].lower() in NUMBERS or _is_number(thing[0])):
-            pieces.append(Piece(thing.pop(0), "number"))
-        bare = all(word.lower() in DETERMINERS for word in thing)
-        pieces.append(Piece(" ".join(thing), "link" if bare else "thing"))
-        thing.clear()
-
     at = 0
-    while at < len(words):
-        length, kind = _joint(lower, at, bool(thing))
-        if length == 0:
-            thing.append(words[at])
-            at += 1
-            continue
-        close_thing()
-        text = " ".join(words[at : at + length])
-        if kind == "relation" and pieces and pieces[-1].kind == "relation":
-            pieces[-1] = replace(pieces[-1], text=f"{pieces[-1].text} {text}")
-        else:
-            pieces.append(Piece(text, kind))
-        at += length
-    close_thing()
+
+    def add(end: int, kind: Kind) -> None:
+        nonlocal at
+        words = prompt[at:end]
+        text = words.strip()
+        if text:
+            pieces.append(Piece(text, kind, words[: len(words) - len(words.lstrip())] or _spaces_before(prompt, at)))
+        at = end
+
+    for (start, end), kind in _cuts(prompt, read_prompt(prompt)):
+        add(start, "link")
+        add(end, kind)
+    add(len(prompt), "link")
     return tuple(pieces)
 
 
-def _is_number(word: str) -> bool:
-    # not isdigit(), which holds for ², and nothing that Python would refuse to read
-    return word.isdecimal() and len(word) <= _MOST_DIGITS
-
-
 def join_pieces(pieces: Sequence[Piece]) -> str:
-    """The prompt that pieces make, up to its spaces; a mark stands at the word before it, a bracket opens at the next.
+    """The prompt that pieces make; the spaces around it are dropped.
 
     Example:
-        >>> join_pieces(split_prompt("a cat, two dogs"))
-        'a cat, two dogs'
+        >>> join_pieces(split_prompt("two  rings, a square"))
+        'two  rings, a square'
     """
-    text = ""
-    for piece in pieces:
-        touches = not text or text.endswith("(") or (piece.text in _MARKS and piece.text != "(")
-        text += piece.text if touches else f" {piece.text}"
-    return text
+    return "".join(piece.before + piece.text for piece in pieces).strip()
 
 
 def left_out(pieces: Sequence[Piece], index: int) -> str:
     """The prompt without one piece: a thing goes with its number and the joint beside it, a relation becomes "and".
 
     Example:
-        >>> left_out(split_prompt("two cats left of a red car"), 3)
-        'two cats'
+        >>> left_out(split_prompt("two red rings left of a square"), 3)
+        'two red rings'
     """
     if pieces[index].kind == "relation" and 0 < index < len(pieces) - 1:
         return join_pieces([*pieces[:index], Piece("and", "link"), *pieces[index + 1 :]])
@@ -133,19 +92,28 @@ def left_out(pieces: Sequence[Piece], index: int) -> str:
     return join_pieces([*before, *after])
 
 
-def _joint(lower: list[str], at: int, in_thing: bool) -> tuple[int, Kind]:
-    """How many words from `at` on join two things, and of which kind they are; 0: the word belongs to a thing."""
-    word, previous = lower[at], lower[at - 1] if at else ""
-    if word in _MARKS or word in _LINKS:
-        return 1, "link"
-    if word == "of" and previous in MEDIA:
-        return 1, "link"
-    for relation in _RELATIONS:
-        if tuple(lower[at : at + len(relation)]) == relation:
-            return len(relation), "relation"
-    participle = word.endswith("ing") and len(word) > 4 and word not in _NOUNS_IN_ING
-    # "a running dog": there it belongs to the noun
-    after_a_noun = in_thing or previous in _COPULAS
-    if participle and after_a_noun and previous not in DETERMINERS and previous not in NUMBERS:
-        return 1, "relation"
-    return 0, "thing"
+def _spaces_before(prompt: str, at: int) -> str:
+    return prompt[len(prompt[:at].rstrip()) : at]
+
+
+def _cuts(prompt: str, reading: PromptReading) -> list[tuple[Span, Kind]]:
+    """Places of the phrases, none over another, in order."""
+    spans: dict[Kind, list[Span]] = {
+        "denial": list(reading.denial_spans),
+        "text": [text.span for text in reading.texts],
+        "thing": [thing.span for thing in reading.things],
+        "number": [thing.number_span for thing in reading.things if _is_next(prompt, thing.number_span, thing.span)],
+        "relation": [relation.span for relation in reading.relations],
+        "attribute": [span for thing in reading.things for span in thing.attribute_spans],
+        "style": list(reading.style_spans),
+    }
+    taken: list[tuple[Span, Kind]] = []
+    for kind in _ORDER:
+        for start, end in sorted(set(spans[kind]), key=lambda span: (span[0], -span[1])):
+            if start < end and all(end <= other[0] or start >= other[1] for other, _ in taken):
+                taken.append(((start, end), kind))
+    return sorted(taken)
+
+
+def _is_next(prompt: str, first: Span, second: Span) -> bool:
+    return first[1] > first[0] and re.fullmatch(r"\s+", prompt[first[1] : second[0]]) is not None

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from reward.files.quoting import quoted
 
 Modulation = Literal["none", "cosine", "radii", "geometry"]
-Entailment = Literal["paper", "weighted", "two_sided"]
+Entailment = Literal["paper", "weighted", "two_sided", "compositional"]
 Radius = Literal["norm", "learned"]
+LongPrompts = Literal["cut", "pool"]
 
 FORMAT_VERSION = 1
 
@@ -53,6 +54,8 @@ class HyperAlignConfig:
     radius_high: float = _help("smooth upper bound of rho", 2.5)
     radius: Radius = _help("what sets rho: the feature's norm, or also a learned direction of the feature", "norm")
     radius_spread: float = _help("standard deviation that calibration gives to log |u|; 0 leaves it as it is", 0.3)
+
+    long_prompts: LongPrompts = _help("beyond the backbone's context: cut, or score in portions and pool", "cut")
 
     lambda_rank: float = _help("weight of the ranking loss", 0.1)
     lambda_ent: float = _help("weight of the entailment loss", 0.05)

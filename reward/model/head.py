@@ -233,6 +233,24 @@ class HyperAlign(nn.Module):
         u_image, u_text = self.adapt(image_features, text_features)
         return self._lift_image(u_image)[0], self._lift_text(u_text)[0]
 
+    def text_entailment(self, broad: Tensor, narrow: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the point of one prompt lies from the cone of another.
+
+        Args:
+            broad, narrow: backbone features of prompts (..., D), of which the first should hold the second.
+
+        Returns:
+            exterior angle and half-aperture, radians, each (...): inside where the first is not the larger.
+        """
+        with torch.autocast(self.text_norm.device.type, enabled=False):
+            (rho, e), (rho_narrow, e_narrow) = (self._lift_text(self._adapted_text(text)) for text in (broad, narrow))
+            return lorentz.pair_geometry(rho, e, rho_narrow, e_narrow, self.config.min_radius)[1:]
+
+    def _adapted_text(self, text_features: Tensor) -> Tensor:
+        text = text_features.to(self.text_norm)
+        text = text if self.text_adapter is None else self.text_adapter(text, self.text_norm)
+        return text.to(torch.promote_types(text.dtype, torch.float32))
+
     def score_adapted(self, u_image: Tensor, u_text: Tensor) -> HyperAlignOutput:
         """Adapted features (..., D), which broadcast -> output of shape (...)."""
         with torch.autocast(u_image.device.type, enabled=False):

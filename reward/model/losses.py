@@ -9,6 +9,8 @@ from torch.nn.functional import softplus
 
 from reward.model.config import HyperAlignConfig
 
+_NESTING_MARGIN = 0.1
+
 
 def regression_loss(score: Tensor, target: Tensor) -> Tensor:
     """Mean squared error of the score. The paper does not specify this loss; it is our choice.
@@ -51,6 +53,7 @@ def entailment_loss(
     paper      max(0, phi - delta(s)); this also pulls bad images (s = 0) into the cone
     weighted   s max(0, phi - delta(s)); this ignores bad images
     two_sided  s max(0, phi - delta(s)) + (1 - s) max(0, delta - phi); this pushes bad images out of the full cone
+    compositional  as two_sided, of images; `nesting_loss` adds that shorter prompts' cones hold the prompt
 
     delta(s) is our reading of the paper's "0.8 controls the largest contraction". "weighted" and "two_sided" are ours.
 
@@ -74,9 +77,28 @@ def entailment_loss(
         return pull.mean()
     if form == "weighted":
         return (target * pull).mean()
-    if form == "two_sided":
+    if form in ("two_sided", "compositional"):
         return (target * pull + (1 - target) * torch.relu(half_aperture - exterior_angle)).mean()
-    raise ValueError(f"Expected entailment to be 'paper', 'weighted', 'two_sided' or None but got {form!r}")
+    known = "'paper', 'weighted', 'two_sided', 'compositional' or None"
+    raise ValueError(f"Expected entailment to be {known} but got {form!r}")
+
+
+def nesting_loss(angle: Tensor, aperture: Tensor, foreign_angle: Tensor, foreign_aperture: Tensor) -> Tensor:
+    """A shorter prompt's cone holds the prompt, another prompt's shorter one does not; in the spirit of HyCoCLIP.
+
+    max(0, phi - delta + m) + max(0, delta' - phi' + m), m = 0.1 radians. Without the second part the loss is least
+    where all cones are half-spaces, and says nothing any more. Form and margin are ours.
+
+    Args:
+        angle, aperture: phi and delta of the shorter prompts' cones and the prompts, radians, (B,).
+        foreign_angle, foreign_aperture: the same of shorter prompts that the prompts do not imply, (B,).
+
+    Returns:
+        scalar >= 0, radians; 0 for B = 0.
+    """
+    hold = torch.relu(angle - aperture + _NESTING_MARGIN)
+    exclude = torch.relu(foreign_aperture - foreign_angle + _NESTING_MARGIN)
+    return (hold + exclude).sum() / max(1, len(angle))
 
 
 def saturated_share(half_aperture: Tensor) -> Tensor:
@@ -108,14 +130,24 @@ class Objective:
         return cls(config.lambda_rank, config.lambda_ent, config.entailment, config.contraction)
 
     def __call__(
-        self, score: Tensor, exterior_angle: Tensor, half_aperture: Tensor, target: Tensor
+        self,
+        score: Tensor,
+        exterior_angle: Tensor,
+        half_aperture: Tensor,
+        target: Tensor,
+        nesting: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The scalars `loss`, `regression`, `ranking` and `entailment` of B pairs; every argument is (B,)."""
+        """The scalars `loss`, `regression`, `ranking` and `entailment` of B pairs; every argument is (B,).
+
+        `nesting` is the value of `nesting_loss` for the prompts; it is added to the entailment.
+        """
         parts = {
             "regression": regression_loss(score, target),
             "ranking": ranking_loss(score, target),
             "entailment": entailment_loss(exterior_angle, half_aperture, target, self.entailment, self.contraction),
         }
+        if nesting is not None:
+            parts["entailment"] = parts["entailment"] + nesting
         loss = parts["regression"]
         for weight, name in ((self.lambda_rank, "ranking"), (self.lambda_ent, "entailment")):
             if weight != 0:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reward.model.losses import Objective, regression_loss, saturated_share
+from reward.model.losses import Objective, nesting_loss, regression_loss, saturated_share
 from reward.parallel.processes import Processes
 from reward.training.pairs import FeaturePairs, ImagePairs
 from reward.training.parameter_groups import parameter_groups
@@ -155,7 +155,7 @@ def _epoch(
         score, angle, aperture = (
             processes.join(part, len(rows)) for part in (output.score, output.exterior_angle, output.half_aperture)
         )
-        parts = objective(score, angle, aperture, train.scores[rows])
+        parts = objective(score, angle, aperture, train.scores[rows], _nesting(head, train, rows, objective, processes))
         if not torch.isfinite(parts["loss"]):
             raise ValueError(
                 f"The loss became {parts['loss'].item()} in epoch {epoch}; lower lr (now {config.lr_head})"
@@ -171,6 +171,19 @@ def _epoch(
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value.detach().double() * len(rows)
     return {name: value.item() / count for name, value in sums.items()}
+
+
+def _nesting(
+    head: nn.Module, train: Pairs, rows: Tensor, objective: Objective, processes: Processes
+) -> Tensor | None:
+    """What a compositional entailment loss adds."""
+    nested = train.nested_features(rows) if objective.entailment == "compositional" else None
+    if nested is None:
+        return None
+    text, own, foreign = nested
+    loss = nesting_loss(*head.text_entailment(own, text), *head.text_entailment(foreign, text))
+    # every process computes it of the whole batch, and their gradients are added up
+    return loss.detach() + (loss - loss.detach()) / processes.count
 
 
 @torch.no_grad()

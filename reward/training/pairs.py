@@ -26,6 +26,8 @@ class FeaturePairs:
         image_features, text_features: un-normalised, each (N, D).
         scores: human scores in [0, 1], (N,).
         name: name of the pairs in error messages, for example "training".
+        nested: rows (M,), and text features (M, D) of a shorter prompt and of another prompt's, for the compositional
+            entailment loss.
 
     Raises:
         ValueError: the shapes do not fit, scores are outside [0, 1], values are not finite, or there are no pairs.
@@ -35,8 +37,22 @@ class FeaturePairs:
     # pairs per forward pass without gradients
     chunk = 8192
 
-    def __init__(self, head: HyperAlign, image_features: Tensor, text_features: Tensor, scores: Tensor, name: str):
+    def __init__(
+        self,
+        head: HyperAlign,
+        image_features: Tensor,
+        text_features: Tensor,
+        scores: Tensor,
+        name: str,
+        nested: tuple[Tensor, Tensor, Tensor] | None = None,
+    ):
         self.image, self.text, self.scores = _checked(head, image_features, text_features, scores, name)
+        self.nested = None
+        if nested is not None:
+            rows, own, foreign = nested
+            place = torch.full((len(self.scores),), -1, device=self.scores.device)
+            place[rows.to(place.device)] = torch.arange(len(rows), device=place.device)
+            self.nested = (place, own.detach().to(self.text), foreign.detach().to(self.text))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -45,10 +61,18 @@ class FeaturePairs:
         """(image, text) features of (B,) rows, each (B, D)."""
         return self.image[rows], self.text[rows]
 
+    def nested_features(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Text features (M, D) of those of the rows that have shorter prompts, of these, and of other prompts'."""
+        if self.nested is None:
+            return None
+        places, own, foreign = self.nested
+        known = rows[places[rows] >= 0]
+        return self.text[known], own[places[known]], foreign[places[known]]
+
     def fingerprint(self) -> str:
         """A digest of all features and scores."""
         digest = hashlib.sha256()
-        for values in (self.image, self.text, self.scores):
+        for values in (self.image, self.text, self.scores, *(self.nested or ())):
             digest.update(values.cpu().numpy().tobytes())
         return digest.hexdigest()
 
@@ -100,6 +124,10 @@ class ImagePairs:
         with torch.autocast(device.type, self.dtype) if self.dtype else contextlib.nullcontext():
             image = self.backbone.encode_images([picture.to(device) for picture in pictures])
         return image, self.backbone.encode_prompts([self.prompts[i] for i in indices])
+
+    def nested_features(self, rows: Tensor) -> None:
+        """None: a backbone that trains is told of pairs alone."""
+        return None
 
     def fingerprint(self) -> str:
         """A digest of all paths, prompts and scores."""

@@ -52,6 +52,9 @@ class TrainingConfig:
     weight_decay: float = _knob(1e-2, "Weight decay of matrices; scales, gates and biases have none.", min=0)
     max_grad_norm: float = _knob(1.0, "The gradient is clipped to this norm.", above=0)
 
+    hard_negatives: float = _knob(
+        0.0, "Share of the well rated pairs that come a second time with one fact of the prompt swapped.", min=0
+    )
     patience: int = _knob(5, "Stop after this many epochs without a better validation SRCC; 0: never.", min=0)
     keep_epoch: Literal["best", "last"] = _knob(
         "best", "Epoch to keep: the best by validation SRCC, or the last, if there are few validation prompts."

@@ -24,7 +24,7 @@ from reward.training.recipe import TrainingConfig, write_training_config
 if TYPE_CHECKING:
     from reward.datasets import AlignmentDataset
 
-__all__ = ["fit_head", "spearman", "train", "train_head"]
+__all__ = ["fit_head", "nested_features", "spearman", "train", "train_head"]
 
 Pairs = tuple[Tensor, Tensor, Tensor]
 
@@ -50,6 +50,7 @@ def fit_head(
     lambda_ent: float | None = None,
     entailment: Entailment | None | str = _FROM_CONFIG,
     val: Pairs | None = None,
+    nested: Pairs | None = None,
     patience: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -69,6 +70,7 @@ def fit_head(
         lr, weight_decay: learning rate and weight decay of AdamW.
         lambda_rank, lambda_ent, entailment: by default as in `model.config`.
         val: (image_features, text_features, scores) of held-out pairs.
+        nested: of `nested_features`, for entailment "compositional".
         patience: stop after this many epochs without a higher SRCC on `val`.
         seed: seed of the shuffling. Two runs with equal initial weights and equal seeds are equal.
         progress: show a bar.
@@ -93,7 +95,7 @@ def fit_head(
         own.entailment if entailment == _FROM_CONFIG else entailment,
         own.contraction,
     )
-    train = FeaturePairs(model, image_features, text_features, scores, "training")
+    train = FeaturePairs(model, image_features, text_features, scores, "training", nested)
     held_out = None if val is None else FeaturePairs(model, *val, "validation")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"Expected epochs and batch_size of at least 1 but got {epochs} and {batch_size}")
@@ -279,20 +281,63 @@ def _encoded(config, backbone, dataset, parts, score_range, cache_dir, processes
     from reward.datasets import ScoreScale
 
     scores = torch.from_numpy(ScoreScale(*score_range).to_unit(dataset.scores)).float()
+    swapped = _swapped(config, dataset, parts["train"], scores)
     pairs: dict[str, Any] = {name: None for name in parts}
     if config.fine_tune:
         backbone.unfreeze()
         for name, rows in parts.items():
             if len(rows):
                 chosen = [dataset.images[i] for i in rows], [dataset.prompts[i] for i in rows], scores[rows]
+                if name == "train" and swapped[0]:
+                    again, prompts, targets = swapped
+                    more = [dataset.images[i] for i in again], prompts, torch.tensor(targets)
+                    chosen = chosen[0] + more[0], chosen[1] + more[1], torch.cat([chosen[2], more[2]])
                 pairs[name] = ImagePairs(backbone, *chosen, mixed_precision=config.mixed_precision)
         return pairs
     image, text = _features(backbone, dataset, cache_dir, processes, progress)
     head = HyperAlign(config.model).to(backbone.device)
     for name, rows in parts.items():
         if len(rows):
-            pairs[name] = FeaturePairs(head, image[rows], text[rows], scores[rows], f"{name} part's")
+            chosen = image[rows], text[rows], scores[rows]
+            if name == "train" and swapped[0]:
+                again, prompts, targets = swapped
+                more = image[again], _prompt_features(backbone, prompts).to(text), torch.tensor(targets)
+                chosen = tuple(torch.cat(both) for both in zip(chosen, more, strict=True))
+            nested = None
+            if name == "train" and config.model.entailment == "compositional":
+                nested = nested_features(backbone, [dataset.prompts[i] for i in rows] + swapped[1], config.seed)
+            pairs[name] = FeaturePairs(head, *chosen, f"{name} part's", nested)
     return pairs
+
+
+def nested_features(backbone, prompts: list[str], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of the prompts that have shorter ones, features of one of these and of one that the prompt does not imply.
+
+    Raises:
+        ImportError: the prompts need spaCy's English model and there is none; the message has the command.
+    """
+    from reward.training.nested import nested_prompts
+
+    rows, own, foreign = nested_prompts(prompts, seed)
+    empty = torch.zeros(0, backbone.embed_dim, device=backbone.device)
+    features = [_prompt_features(backbone, texts) if texts else empty for texts in (own, foreign)]
+    return torch.tensor(rows, dtype=torch.long), *features
+
+
+def _swapped(config, dataset, rows, scores) -> tuple[list[int], list[str], list[float]]:
+    """Rows of the data set, swapped prompts and targets of the hard negatives; none where none are wanted."""
+    if not config.hard_negatives:
+        return [], [], []
+    from reward.training.hard_negatives import hard_negatives
+
+    prompts = [dataset.prompts[i] for i in rows]
+    chosen, changed, targets = hard_negatives(prompts, scores[rows].tolist(), config.hard_negatives, config.seed)
+    return [int(rows[i]) for i in chosen], changed, targets
+
+
+@torch.no_grad()
+def _prompt_features(backbone, prompts: list[str]) -> Tensor:
+    return torch.cat([backbone.encode_prompts(prompts[i : i + 64]) for i in range(0, len(prompts), 64)])
 
 
 def _features(backbone, dataset, cache_dir, processes, progress) -> tuple[Tensor, Tensor]:

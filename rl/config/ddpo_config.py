@@ -11,6 +11,14 @@ from rl.config.train_config import TrainConfig
 class DDPOConfig(TrainConfig):
     """`TrainConfig` plus DDPO's settings: advantages and the PPO-clip update."""
 
+    flow_sampler: Literal["sde", "dance", "cps"] = knob(
+        "sde", "sampling",
+        "Stochastic steps of a flow-matching model inside train_step_window: sde: Flow-GRPO; dance: DanceGRPO; cps: "
+        "coefficients-preserving. The other steps follow the ODE. Diffusion models use sample_eta instead.",
+    )
+    flow_noise_level: float = knob(
+        0.7, "sampling", "Noise level a of flow_sampler; cps: at most 1. 0.7 in Flow-GRPO, 0.3 in DanceGRPO.", above=0
+    )
     train_batch_size: int = knob(8, "DDPO", "Trajectories per forward pass and process.", min=1)
     train_num_inner_epochs: int = knob(1, "DDPO", "Passes over an epoch's trajectories.", min=1)
     train_cfg: bool = knob(True, "DDPO", "Log-probs with guidance, as in sampling; false: without guidance.")
@@ -41,6 +49,12 @@ class DDPOConfig(TrainConfig):
         "Weight of a step's log-ratio, mean 1: sigma, or output (equal gradient on the denoiser's output). Without it "
         "the gradient grows with 1 / sigma, and low-noise steps dominate.",
     )
+    train_ratio_norm: bool = knob(
+        False, "DDPO",
+        "GRPO-Guard's normalised ratio: the log-ratio without its drift and times the step's sigma, so that every "
+        "step's ratio has mean 1 and the same spread before it is clipped; stores the steps' means. Its spread is that "
+        "of sigma times the log-ratio: choose train_clip_range for it.",
+    )
     advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(
         "auto", "DDPO",
         "group: by the prompt group's mean and std; group_mean: group's mean, epoch's std; global: epoch's mean and "
@@ -59,6 +73,15 @@ class DDPOConfig(TrainConfig):
         if self.sample_eta == 0:
             raise ValueError(
                 "sample_eta: expected a number > 0, got 0.0. DDPO needs stochastic steps; set for example 1.0."
+            )
+        if self.flow_sampler == "cps" and self.flow_noise_level > 1:
+            raise ValueError(
+                f"flow_noise_level: expected at most 1 with flow_sampler: cps, got {self.flow_noise_level:g}."
+            )
+        if self.train_ratio_norm and self.train_step_weighting != "none":
+            raise ValueError(
+                f"train_step_weighting: expected none with train_ratio_norm, got {self.train_step_weighting!r}: the "
+                "norm weights each step by its sigma already."
             )
         low, high = self.train_step_window
         if low >= high:

@@ -80,7 +80,8 @@ class TrainConfig:
         "What is maximised: module:function=weight | module:factory@SOURCE=weight | "
         "hyperalign:FOLDER_OR_HUB_ID=weight | hyperalign:OPEN_CLIP_NAME/TAG=weight | "
         "aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight | clipscore | pickscore | hpsv2 | vqascore@CAPTIONER "
-        "| imscore@MODULE.CLASS:HUB_ID (each =weight), one or more.",
+        "| imscore@MODULE.CLASS:HUB_ID (each =weight) | http://HOST:PORT/compute=weight | "
+        "flow-grpo+http://HOST:PORT=weight, one or more.",
     )
     reward_normalization: Literal["none", "epoch", "group"] = knob(
         "none", "rewards and prompts",

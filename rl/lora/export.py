@@ -270,6 +270,12 @@ def _write_kohya(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
     from rl.lora.kohya import kohya_header, kohya_layers
 
     record = lora.record
+    if lora.denoiser != "unet":
+        raise ValueError(
+            f"format: expected one of {', '.join(name for name in FORMATS if name != 'kohya')} for the LoRA of a "
+            f"{lora.denoiser}, got kohya, whose names are those of a UNet. Export as diffusers: its file has the "
+            "names that the pipeline's own load_lora_weights reads."
+        )
     if record.pipeline_class is None:
         raise ValueError(
             f"Expected the base model at {lora.base_folder}, found none. The layer names of a kohya file depend on it. "

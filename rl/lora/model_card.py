@@ -40,6 +40,11 @@ class TrainingRecord:
     pipeline_class: str | None = None
 
     @property
+    def is_diffusion(self) -> bool:
+        """Whether the base model is Stable Diffusion 1.x, 2.x or XL, as it is where nothing is known of it."""
+        return self.pipeline_class in (None, "StableDiffusionPipeline", "StableDiffusionXLPipeline")
+
+    @property
     def is_sdxl(self) -> bool:
         """Whether the base model is known to be Stable Diffusion XL."""
         return self.pipeline_class == "StableDiffusionXLPipeline"
@@ -82,14 +87,14 @@ def write_card(
         library: "diffusers" or "peft".
         relation: relation to the base model in the hub's terms: "adapter" or "finetune".
     """
-    family = "stable-diffusion-xl" if record.is_sdxl else "stable-diffusion"
+    family = ["stable-diffusion-xl" if record.is_sdxl else "stable-diffusion"] if record.is_diffusion else []
     metadata = {
         "license": license,
         "base_model": record.base_model,
         "base_model_relation": relation,
         "library_name": library,
         "pipeline_tag": "text-to-image",
-        "tags": ["text-to-image", family, "lora", "reinforcement-learning", "hyperalign"],
+        "tags": ["text-to-image", *family, "lora", "reinforcement-learning", "hyperalign"],
     }
     front = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
     parts = [

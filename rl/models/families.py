@@ -3,10 +3,11 @@
 from typing import Any
 
 from rl.config.train_config import TrainConfig
+from rl.models.flow_pipeline import FlowPolicy
 from rl.models.policy import Policy
 from rl.models.stable_diffusion import StableDiffusionPolicy
 
-FAMILIES = (StableDiffusionPolicy,)
+FAMILIES = (StableDiffusionPolicy, FlowPolicy)
 
 
 def policy_for(pipeline: Any, config: TrainConfig) -> Policy:

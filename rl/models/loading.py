@@ -1,13 +1,23 @@
-"""Load a pipeline for fine-tuning from a diffusers folder or hub id: Stable Diffusion 1.x, 2.x or XL."""
+"""Load a pipeline for fine-tuning from a diffusers folder or hub id: Stable Diffusion, or a flow-matching model.
+
+A pipeline that cannot be fine-tuned is refused by its class and scheduler, before any weights are downloaded.
+"""
 
 import inspect
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from rl.models.flow_scheduler import is_flow
+
 # Names that the denoiser has in diffusers' pipelines.
 DENOISERS = ("unet", "transformer")
-SUPPORTED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+DIFFUSION = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+# Pipelines that start from a picture, by the words in their names; and those that make something else, by parameters.
+_FROM_A_PICTURE = re.compile(r"Img2Img|Image2Image|Inpaint|Control|Edit|Kontext|Fill|Redux|Upscale|Upsample|Layered")
+_OTHER_PARAMETERS = ("num_frames", "video", "audio_duration", "mask_image", "control_image", "strength")
 
 
 def load_pipeline(model: str, dtype: torch.dtype) -> Any:
@@ -19,22 +29,50 @@ def load_pipeline(model: str, dtype: torch.dtype) -> Any:
 
     Raises:
         OSError: there is no such model.
-        ValueError: its class is not supported, e.g. SD 3 or Flux.
+        ValueError: its class is not supported, e.g. an image editing pipeline.
 
     Example:
         >>> load_pipeline("stabilityai/stable-diffusion-xl-base-1.0", torch.bfloat16)
     """
     import diffusers
 
-    name = pipeline_class_name(model)
-    if name not in SUPPORTED:
-        raise ValueError(
-            f"model: expected a pipeline of class {' or '.join(SUPPORTED)}, got {name} in {model}. Only text-to-image "
-            "models with a UNet and DDIM sampling are supported; choose a base model of SD 1.x, SD 2.x or SDXL."
-        )
+    index = diffusers.DiffusionPipeline.load_config(model)
+    name = index.get("_class_name") or "no class"
+    if name not in DIFFUSION:
+        reason = _why_not_flow(model, index, name)
+        if reason:
+            raise ValueError(
+                f"model: expected a text-to-image pipeline, {' or '.join(DIFFUSION)} or one with a transformer and a "
+                f"flow-matching scheduler, got {name} in {model}: {reason}."
+            )
     # No safety checker (SDXL has none): it replaces pictures by black ones, and their rewards would be wrong.
-    checker = {"safety_checker": None, "requires_safety_checker": False} if name == SUPPORTED[0] else {}
+    checker = {"safety_checker": None, "requires_safety_checker": False} if name == DIFFUSION[0] else {}
     return getattr(diffusers, name).from_pretrained(model, dtype=dtype, **checker)
+
+
+def _why_not_flow(model: str, index: Mapping[str, Any], name: str) -> str:
+    """Why a pipeline cannot be a flow-matching policy, from its class and its scheduler's config; empty: it may be."""
+    import diffusers
+
+    pipeline_class = getattr(diffusers, name, None)
+    if pipeline_class is None:
+        return "diffusers has no such class"
+    if word := _FROM_A_PICTURE.search(name):
+        return f"{word[0]} pipelines start from a picture"
+    asked = inspect.signature(pipeline_class.__call__).parameters
+    if other := [parameter for parameter in _OTHER_PARAMETERS if parameter in asked]:
+        return f"it takes {other[0]}, which text-to-image pipelines do not"
+    parts = inspect.signature(pipeline_class.__init__).parameters
+    denoisers = [part for part in parts if part.startswith(("transformer", "unet", "prior", "decoder"))]
+    if denoisers != ["transformer"]:
+        return f"its denoiser is {' and '.join(denoisers) or 'missing'}, not one transformer"
+    scheduler = (index.get("scheduler") or [None, None])[1]
+    scheduler_class = getattr(diffusers, str(scheduler), None)
+    if scheduler_class is None:
+        return f"its scheduler is {scheduler}, which diffusers does not have"
+    if not is_flow({"_class_name": scheduler} | dict(scheduler_class.load_config(model, subfolder="scheduler"))):
+        return f"its scheduler, {scheduler}, is not flow matching"
+    return ""
 
 
 def pipeline_class_name(model: str) -> str:

@@ -23,7 +23,9 @@ def prepare_pipeline(pipeline: Any, config: TrainConfig, device: torch.device) -
     if denoiser.dtype != DTYPES[config.mixed_precision]:
         pipeline.to(DTYPES[config.mixed_precision])
     # Convolutions are faster in this layout, on CPU (a rollout by about 5 %) and GPU. The values do not change.
-    denoiser.to(memory_format=torch.channels_last)
+    # torch refuses the layout for weights with five dimensions, which convolutions over frames have.
+    if all(parameter.dim() < 5 for parameter in denoiser.parameters()):
+        denoiser.to(memory_format=torch.channels_last)
     if config.train_gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     if config.vae_slicing:

@@ -20,12 +20,14 @@ class Trajectory:
 
     latents: (T+1,N,...) float32, from noise to picture, in the shape of the denoiser's input.
     log_probs: (T,N), 0 for a deterministic step.
+    means: (T,N,...), the means of the stochastic steps; None if they are not needed.
     """
 
     latents: torch.Tensor
     log_probs: torch.Tensor
     prompts: list[str]
     guidance_scale: float
+    means: torch.Tensor | None = None
 
 
 class Policy(Protocol):

@@ -164,6 +164,8 @@ class StableDiffusionPolicy:
                     output = self.predict(self.denoiser, step, latents[index], plain, behind)
                     mean = step_mean(step, output, latents[index])
                 out.log_probs[index, rows] = log_prob(step, mean, latents[index + 1])
+                if out.means is not None:
+                    out.means[index, rows] = mean
         return out
 
     def empty_trajectory(self, count: int, guidance_scale: float) -> Trajectory:

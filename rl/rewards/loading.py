@@ -188,6 +188,7 @@ def load_rewards(
         hyperalign:FOLDER_OR_HUB_ID=weight, or of open_clip: hyperalign:NAME/TAG=weight
         aesthetic:HEAD.safetensors[@BACKBONE/PRETRAINED]=weight
         clipscore | pickscore | hpsv2 | vqascore@CAPTIONER | imscore@MODULE.CLASS:HUB_ID, each =weight
+        http://HOST:PORT/compute=weight, flow-grpo+http://HOST:PORT=weight
 
     A reward is logged under its function's name, the last part of its folder's, or open_clip's NAME. A factory is
     called with its source, resolved, and the device, and returns the reward: for rewards with a model of their own.
@@ -252,6 +253,11 @@ def _load(spec: str, device: Any, resolve: Callable[[str], str], field: str, kee
                 raise ValueError(f"{field}: expected a reward with a gradient, {known.name} has none.")
             return Reward(known.name, alignprop_reward(known), weight)
         return Reward(known.name, known.ddpo(), weight)
+    if "://" in source:
+        from rl.rewards.remote import RemoteReward
+
+        remote = RemoteReward(source)
+        return Reward(remote.name, remote, weight)
     name, at, argument = source.partition("@")
     function = import_function(name, field)
     if at:

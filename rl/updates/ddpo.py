@@ -36,6 +36,8 @@ class DDPOUpdate:
 
     def sample(self, batch: SampledBatch) -> None:
         """Sample, decode and score a batch, and store log-probs at the training guidance, which `step` needs."""
+        if self.config.train_ratio_norm and batch.trajectory.means is None:
+            batch.trajectory.means = torch.zeros_like(batch.trajectory.latents[1:])
         with batch.clock("rollout"):
             self.policy.rollout(
                 batch.prompts, batch.seeds, self.config.sample_guidance_scale, out=batch.trajectory,
@@ -155,7 +157,11 @@ class DDPOUpdate:
         for place, index in enumerate(indices):
             new = log_prob(self.policy.steps[index], means[place], trajectory.latents[index + 1, chosen])
             old = trajectory.log_probs[index, chosen]
-            loss, record = ppo_loss(new, old, advantages[chosen], config.train_clip_range, self.weights[index])
+            weight = self.weights[index]
+            if config.train_ratio_norm:
+                drift = kl_divergence(self.policy.steps[index], means[place], trajectory.means[index, chosen])
+                new, weight = new + drift, self.policy.steps[index].sigma
+            loss, record = ppo_loss(new, old, advantages[chosen], config.train_clip_range, weight)
             if base is not None:
                 distance = kl_divergence(self.policy.steps[index], means[place], base[place]).mean()
                 loss = loss + config.train_kl_weight * distance

@@ -35,8 +35,14 @@ class SideHere:
         del self.worker
 
 
+_Process = subprocess.Popen
+
+
 class ProcessHere:
-    """A trainer's process, run to its end at once."""
+    """A trainer's process, run to its end at once; a server stays a process, since it answers while others ask."""
+
+    def __new__(cls, command, *arguments, **options):
+        return _Process(command, *arguments, **options) if "serve" in command else super().__new__(cls)
 
     def __init__(self, command, cwd, env, check=True, **options):
         assert command[1] == "-m", command

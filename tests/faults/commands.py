@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.trainer_flags import changed
 from tests.faults.processes import Run, call, start_server
 
 EPOCHS = 4
@@ -70,7 +71,10 @@ class World:
             words += ["--resume_from", output / "run"] if checkpoints(output) else []
         # The processes of one run share what lies beside it.
         scratch = self.folder / "pipes"
-        return Run(_MODULES[command], [*words, *extra], scratch, environment, **harms)
+        words, extra = [str(word) for word in words], [str(word) for word in extra]
+        place = next(number for number, word in enumerate(words) if word.startswith("--"))
+        words = [*words[:place], *changed(words[place:], extra)]
+        return Run(_MODULES[command], words, scratch, environment, **harms)
 
     def whole(self, command: str) -> Path:
         """What an undisturbed run has left."""

@@ -41,14 +41,38 @@ def test_one_and_no_more_is_asked_for_on_demand(prompt, asked):
     assert made[len(before) :] == tuple(Question(text, "number", parents) for text, parents in asked)
 
 
-def test_a_letter_is_no_plural_of_nothing():
-    assert [question.text for question in make_questions("two blue s")][0] == "Is there a s in the picture?"
-
-
 def test_a_wording_has_a_place_for_what_is_asked():
     assert ask("Does the picture show {}?", " a {ring}. ") == "Does the picture show a {ring}?"
     with pytest.raises(ValueError, match="in the place of what is asked for, got 'Is it so\\?'"):
         ask("Is it so?", "a ring")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question"),
+    [
+        ("a pizza without cheese", "Is there a pizza with cheese in the picture?"),
+        ("a beach, no people", "Are there people in the picture?"),
+        ("a car that is not red", "Is there a red car in the picture?"),
+        ("a man not wearing a hat", "Is there a man wearing a hat in the picture?"),
+    ],
+)
+def test_what_the_prompt_denies_is_asked_for_and_answered_no(prompt, question):
+    made = make_questions(prompt)
+    assert [q.text for q in made if not q.is_yes] == [question]
+    assert all(q.is_yes for q in made if q.text != question)
+
+
+def test_a_right_no_counts_as_a_right_answer():
+    asked = [Question("a pizza?"), Question("a pizza with cheese?", "", (0,), is_yes=False)]
+    assert share_of_yes(asked, [0.9, 0.1]) == pytest.approx(0.9)
+    assert share_of_yes(asked, [0.9, 0.8]) == pytest.approx((0.9 + 0.2) / 2)
+    assert share_of_yes(asked, [0.4, 0.1]) == pytest.approx(0.4 / 2)
+
+
+def test_a_text_is_asked_for_with_what_bears_it():
+    assert [q.text for q in make_questions("a sign that says 'stop'") if q.kind == "text"] == [
+        "Can you see a sign with the text “stop” in the picture?"
+    ]
 
 
 def test_a_question_counts_only_where_its_parents_were_answered_yes():

@@ -18,12 +18,48 @@ def test_loads_whichever_pipeline_the_folder_is(request, folder, name, caplog):
     assert "safety_checker" not in caplog.text
 
 
-@pytest.mark.parametrize("name", ["StableDiffusion3Pipeline", "FluxPipeline", "StableDiffusionXLImg2ImgPipeline", None])
-def test_another_class_is_refused(tmp_path, name):
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name} if name else {}))
-    expected = "StableDiffusionPipeline or StableDiffusionXLPipeline, got " + (name or "no class")
-    with pytest.raises(ValueError, match=f"model: expected a pipeline of class {expected} in"):
-        load_pipeline(str(tmp_path), torch.float32)
+def index_of(folder, name, scheduler="FlowMatchEulerDiscreteScheduler", **config):
+    """A folder that holds what is read before any weights are."""
+    index = {"_class_name": name, "scheduler": ["diffusers", scheduler]} if name else {}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": scheduler} | config))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "reason"),
+    [
+        (None, "", "got no class in .*: diffusers has no such class"),
+        ("StableDiffusionXLImg2ImgPipeline", "DDIMScheduler", "Img2Img pipelines start from a picture"),
+        ("FluxKontextPipeline", "FlowMatchEulerDiscreteScheduler", "Kontext pipelines start from a picture"),
+        ("WanPipeline", "UniPCMultistepScheduler", "it takes num_frames"),
+        ("StableCascadeCombinedPipeline", "DDPMWuerstchenScheduler", "its denoiser is .* not one transformer"),
+        ("StableDiffusionPAGPipeline", "EulerDiscreteScheduler", "its denoiser is unet, not one transformer"),
+        ("PixArtSigmaPipeline", "DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler, is not flow matching"),
+        ("FluxPipeline", "NoSuchScheduler", "which diffusers does not have"),
+    ],
+)
+def test_another_class_is_refused_before_its_weights_are_read(tmp_path, name, scheduler, reason):
+    expected = "StableDiffusionPipeline or StableDiffusionXLPipeline or one with a transformer and a flow-matching"
+    with pytest.raises(ValueError, match=f"(?s){expected}.*{reason}"):
+        load_pipeline(index_of(tmp_path, name, scheduler), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "config"),
+    [
+        ("StableDiffusion3Pipeline", "FlowMatchEulerDiscreteScheduler", {}),
+        ("SanaPipeline", "DPMSolverMultistepScheduler", {"prediction_type": "flow_prediction"}),
+        ("HiDreamImagePipeline", "FlowMatchHeunDiscreteScheduler", {}),
+    ],
+)
+def test_a_flow_matching_class_is_let_through(tmp_path, monkeypatch, name, scheduler, config):
+    import diffusers
+
+    monkeypatch.setattr(getattr(diffusers, name), "from_pretrained", lambda model, dtype: (model, dtype))
+    folder = index_of(tmp_path, name, scheduler, **config)
+    assert load_pipeline(folder, torch.bfloat16) == (folder, torch.bfloat16)
 
 
 def test_no_such_model(tmp_path):

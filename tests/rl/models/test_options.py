@@ -75,3 +75,9 @@ def test_a_compiled_unet_is_the_same_policy(tiny_pipeline, monkeypatch):
     torch.testing.assert_close(value_again, value, rtol=0, atol=1e-5)
     for one, two in zip(plain, grads, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_convolutions_over_frames_keep_their_layout(tiny_pipeline):
+    tiny_pipeline.unet.frames = torch.nn.Conv3d(1, 1, 1)
+    prepare_pipeline(tiny_pipeline, DDPOConfig(), torch.device("cpu"))
+    assert tiny_pipeline.unet.frames.weight.dim() == 5

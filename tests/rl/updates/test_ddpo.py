@@ -341,3 +341,25 @@ def test_per_prompt_statistics_survive_a_checkpoint(tiny_pipeline):
     update.tracker.rewards = {}
     update.load_state_dict(state)
     assert update.tracker.rewards["a red circle"] == pytest.approx(REWARDS[:4])
+
+
+def test_the_normalised_ratio_has_no_drift_and_does_not_grow_with_the_step(tiny_pipeline):
+    update = make_update(tiny_pipeline, train_ratio_norm=True, train_clip_range=10.0)
+    experience = make_experience(update, REWARDS)
+    trajectory, every = experience.trajectory, torch.arange(8)
+    start = update._losses(trajectory, torch.ones(8), every, trajectory.prompts, [1])[1][0]
+    assert start[1] == 0 and start[3] == 1, "on the policy itself the ratio is exactly 1"
+    with torch.no_grad():
+        for parameter in update.parameters:
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)), alpha=0.3)
+    conditioning = update.policy.conditioning(trajectory.prompts, 1.0)
+    for index in update.window:
+        before, after = trajectory.latents[index], trajectory.latents[index + 1]
+        with torch.no_grad():
+            mean = update.policy.means([index], before[None], conditioning, 1.0)[0]
+        # The noise of the step times the shift of its mean, whatever its sigma.
+        noise = (after - trajectory.means[index]) / update.policy.steps[index].sigma
+        expected = ((mean - trajectory.means[index]) * noise).flatten(1).mean(1).exp()
+        record = update._losses(trajectory, torch.ones(8), every, trajectory.prompts, [index])[1][0]
+        assert record[3].item() == pytest.approx(expected.mean().item(), abs=1e-5)
+        assert (expected - 1).abs().max() > 1e-4

@@ -4,11 +4,20 @@ Classes of common English words, each meant to hold what excludes one another: a
 are a sample, not a dictionary; a noun of no class is swapped for one noun of every class.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reward.language.phrases import DETERMINERS, NUMBERS, Piece, join_pieces
+from reward.language.phrases import Piece, join_pieces
+from reward.language.words import (
+    DETERMINERS,
+    NUMBERS,
+    articles_agree,
+    is_irregular_plural,
+    number_of,
+    plural_of,
+    singular_of,
+    usual_word,
+)
 
 _NOUN_CLASSES = tuple(
     tuple(words.split())
@@ -27,7 +36,6 @@ _NOUN_CLASSES = tuple(
         "book phone clock umbrella bag guitar camera laptop key candle kite",
         "hat shirt dress coat shoe glove scarf",
         "sun moon cloud rainbow",
-        "photo painting drawing sketch sculpture cartoon",
     )
 )
 _ADJECTIVE_CLASSES = tuple(
@@ -70,11 +78,7 @@ _RELATION_CLASSES = (
 _ACTIONS = tuple(
     "holding riding chasing eating watching carrying pushing throwing sitting standing running jumping sleeping".split()
 )
-_SPELLINGS = {"gray": "grey", "plane": "airplane", "bike": "bicycle", "violet": "purple", "couch": "sofa"}
-_KNOWN_NOUNS = frozenset(noun for nouns in _NOUN_CLASSES for noun in nouns)
-_IRREGULAR = {"man": "men", "woman": "women", "child": "children", "person": "people", "mouse": "mice",
-              "sheep": "sheep", "fish": "fish", "knife": "knives", "shelf": "shelves"}  # fmt: skip
-_SINGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+_MEDIA = tuple("photo painting drawing sketch sculpture cartoon".split())
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ def swaps(pieces: Sequence[Piece], index: int) -> Iterator[Swap]:
 
     Example:
         >>> from reward.language.phrases import split_prompt
-        >>> next(swaps(split_prompt("a cat left of a dog"), 1)).prompt
-        'a cat right of a dog'
+        >>> next(swaps(split_prompt("a ring left of a square"), 1)).prompt
+        'a ring right of a square'
     """
     made = {join_pieces(pieces)}
     said = {piece.text.lower() for piece in pieces}
@@ -106,42 +110,6 @@ def swaps(pieces: Sequence[Piece], index: int) -> Iterator[Swap]:
             yield Swap(old, new, prompt)
 
 
-def plural_of(noun: str) -> str:
-    """An English noun's plural, by rule and the commonest exceptions."""
-    if noun in _IRREGULAR:
-        return _IRREGULAR[noun]
-    if re.search(r"(s|x|z|ch|sh)$", noun):
-        return noun + "es"
-    return noun[:-1] + "ies" if re.search(r"[^aeiou]y$", noun) else noun + "s"
-
-
-def singular_of(noun: str) -> str:
-    """The inverse of `plural_of`; a noun that is no plural stays as it is."""
-    if noun in _SINGULAR:
-        return _SINGULAR[noun]
-    if noun.endswith(("ss", "us", "is")):
-        return noun
-    endings = (("ies", "y"), ("s", ""), ("es", ""))
-    stems = [noun[: -len(ending)] + stem for ending, stem in endings if noun.endswith(ending) and noun != ending]
-    fitting = [stem for stem in stems if plural_of(stem) == noun]
-    # "houses" is of "house" but "buses" of "bus": only knowing the word helps
-    return next((stem for stem in fitting if stem in _KNOWN_NOUNS), fitting[0] if fitting else noun)
-
-
-def usual_word(word: str) -> str:
-    """The commonest of the words or spellings that mean the same: "gray" -> "grey"; others as they are."""
-    return _SPELLINGS.get(word, word)
-
-
-def articles_agree(words: Sequence[str]) -> str:
-    """Words as text in which "a" and "an" fit what follows them."""
-    agreed = list(words)
-    for at, (word, following) in enumerate(zip(words, words[1:], strict=False)):
-        if word.lower() in ("a", "an"):
-            agreed[at] = word[0] + ("n" if following[:1].lower() in tuple("aeiou") else "")
-    return " ".join(agreed)
-
-
 def _changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, str, list[Piece]]]:
     piece = pieces[index]
     if piece.kind == "number":
@@ -150,17 +118,25 @@ def _changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, str, li
         words = piece.text.lower().split()
         for new in _other_relations(words):
             yield piece.text, new, _with(pieces, index, new)
-    elif piece.kind == "thing":
+    elif piece.kind == "denial":
+        new = _affirmed(piece.text)
+        if new:
+            yield piece.text, new, _with(pieces, index, new)
+    elif piece.kind in ("thing", "attribute", "style"):
         words = piece.text.split()
         for at, word in enumerate(words):
-            for new in _other_words(word.lower(), is_head=at == len(words) - 1):
+            is_head = piece.kind == "thing" and at == len(words) - 1
+            others = _other_words(word.lower(), is_head) if piece.kind != "style" else _other_media(word.lower())
+            for new in others or (_other_actions(word.lower()) if piece.kind == "attribute" else ()):
                 text = articles_agree([*words[:at], new, *words[at + 1 :]])
                 yield word, new, _with(pieces, index, text)
 
 
 def _number_changes(pieces: Sequence[Piece], index: int) -> Iterator[tuple[str, str, list[Piece]]]:
     old = pieces[index].text
-    value = int(old) if old.isdigit() else NUMBERS.index(old.lower()) + 1
+    value = number_of(old)
+    if value is None or index + 1 == len(pieces):
+        return
     *before, noun = pieces[index + 1].text.split()
     for other in [n for n in range(max(1, value - 2), value + 3) if n != value]:
         # "a" is what prompts write for one
@@ -180,16 +156,31 @@ def _other_relations(words: list[str]) -> Sequence[str]:
         if text in relations:
             return [other for other in relations if other != text]
     if words[0].endswith("ing"):
-        rest = words[1:]
-        return [" ".join([other, *rest]) for other in _ACTIONS if other != words[0]]
+        return [" ".join([other, *words[1:]]) for other in _other_actions(words[0])]
     return ()
+
+
+def _other_actions(word: str) -> Sequence[str]:
+    return [other for other in _ACTIONS if other != word] if word.endswith("ing") and len(word) > 4 else ()
+
+
+def _other_media(word: str) -> Sequence[str]:
+    return [other for other in _MEDIA if other != word] if word in _MEDIA else ()
+
+
+def _affirmed(text: str) -> str:
+    """What is denied as if it were so: "without a hat" -> "with a hat", "no people" -> "people"."""
+    first, _, rest = text.partition(" ")
+    if first.lower() == "without":
+        return f"with {rest}"
+    return rest if first.lower() in ("no", "--no", "not", "never", "n't", "n’t") else ""
 
 
 def _other_words(word: str, is_head: bool) -> Sequence[str]:
     word = usual_word(word)
     if is_head:
         single = singular_of(word)
-        inflect = plural_of if single != word or word in _SINGULAR else str
+        inflect = plural_of if single != word or is_irregular_plural(word) else str
         for nouns in _NOUN_CLASSES:
             if single in nouns:
                 return [inflect(noun) for noun in nouns if noun != single]
@@ -202,4 +193,6 @@ def _other_words(word: str, is_head: bool) -> Sequence[str]:
 
 
 def _with(pieces: Sequence[Piece], index: int, text: str) -> list[Piece]:
-    return [*pieces[:index], replace(pieces[index], text=text), *pieces[index + 1 :]]
+    # "isn't red": what is left of it stands apart
+    changed = replace(pieces[index], text=text, before=pieces[index].before or (" " if index else ""))
+    return [*pieces[:index], changed, *pieces[index + 1 :]]

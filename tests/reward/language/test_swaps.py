@@ -1,7 +1,8 @@
 import pytest
 
 from reward.language.phrases import split_prompt
-from reward.language.word_swaps import plural_of, singular_of, swaps
+from reward.language.swaps import swaps
+from reward.language.words import plural_of, singular_of
 
 
 def prompts(prompt, index):
@@ -50,6 +51,26 @@ def test_unknown_nouns_are_swapped_for_one_of_every_class():
     assert {"a purple car", "a purple dog", "a red corgi"} <= set(made)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "affirmed"),
+    [
+        ("a pizza without cheese", "a pizza with cheese"),
+        ("a beach, no people", "a beach, people"),
+        ("the car isn't red", "the car is red"),
+        ("a man not wearing a hat", "a man wearing a hat"),
+    ],
+)
+def test_what_is_denied_is_swapped_for_what_would_be_so(prompt, affirmed):
+    pieces = split_prompt(prompt)
+    (place,) = [i for i, piece in enumerate(pieces) if piece.kind == "denial"]
+    assert prompts(prompt, place) == [affirmed]
+
+
+def test_attributes_apart_from_their_noun_and_the_medium():
+    assert "the car is blue" in prompts("the car is red", 2)
+    assert prompts("a painting of a cat", 1)[0] == "a photo of a cat"
+
+
 def test_links_have_none_and_every_swap_says_what_changed():
     assert prompts("a cat and a dog", 1) == []
     for swap in swaps(split_prompt("a red ring"), 0):
@@ -58,7 +79,8 @@ def test_links_have_none_and_every_swap_says_what_changed():
 
 @pytest.mark.parametrize(
     ("noun", "plural"),
-    [("ring", "rings"), ("box", "boxes"), ("berry", "berries"), ("boy", "boys"), ("man", "men"), ("bus", "buses"),
+    [("rose", "roses"), ("size", "sizes"), ("mouse", "mice"),
+     ("ring", "rings"), ("box", "boxes"), ("berry", "berries"), ("boy", "boys"), ("man", "men"), ("bus", "buses"),
      ("house", "houses"), ("sheep", "sheep"), ("glass", "glasses")],
 )  # fmt: skip
 def test_plurals(noun, plural):

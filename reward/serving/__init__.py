@@ -1,0 +1,1 @@
+"""The reward over HTTP: three contracts, one queue, limits for strangers."""

@@ -47,8 +47,8 @@ demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward,
 	    --num_cpu_threads_per_process $(THREADS) rl/ddpo_train.py --output_dir $(DEMO)
 	@echo "make demo: open $(DEMO)/report.html in a browser"
 
-test: lint  ## ruff, then every test, with the line coverage of reward/ and rl/
-	@$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+test: lint  ## ruff, then every test, a worker a core, with the line coverage of reward/ and rl/
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
 test-lowest: $(LOWEST)/.complete  ## the tests with every dependency at its lower bound, in .venv-lowest (TESTS=tests/rl: a part)
 	@$(LOWEST)/bin/ruff check .

@@ -110,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
         questions = _written(arguments, check, [row.prompt for row in rows if not row.problem])
     summary, problems = check_to_folder(
         check, rows, arguments.output, questions=questions, control=not arguments.no_control,
-        details=details, title=f"Caption check of {_checked(arguments).resolve().name}",
+        details=details, title=f"Caption check of {Path(_checked(arguments)).resolve().name}",
         page_pictures=arguments.page_pictures, progress=not arguments.quiet,
     )  # fmt: skip
     print(f"{summary['pictures']} pictures checked: {arguments.output / 'index.html'}")
@@ -193,7 +193,7 @@ def _table(summary) -> str:
     return "\n".join(lines)
 
 
-def _checked(arguments: argparse.Namespace) -> Path:
+def _checked(arguments: argparse.Namespace) -> Path | str:
     """What the page names: the run, table or folder that was checked; of several paths, the folder of the results."""
     one = arguments.paths[0] if len(arguments.paths) == 1 else arguments.output
     return arguments.run or arguments.table or one

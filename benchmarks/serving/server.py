@@ -13,9 +13,13 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def started(*words: str) -> Iterator[tuple[str, subprocess.Popen]]:
-    """(URL, process) of a server with these arguments; stopped by SIGTERM at the end of the block."""
+    """(URL, process) of a server with these arguments, stopped by SIGTERM at the end of the block.
+
+    Without `--model` it serves the tiny world's.
+    """
     environment = os.environ | {"PYTHONPATH": str(_ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "reward.cli", "serve", "--port", "0", *words]
+    model = () if "--model" in words else ("--model", "tinyworld")
+    command = [sys.executable, "-m", "reward.cli", "serve", "--port", "0", *model, *words]
     process = subprocess.Popen(command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True)
     stop = threading.Timer(120, process.kill)
     stop.start()

@@ -42,7 +42,7 @@ def test_what_was_accepted_is_answered_before_it_ends():
 
 
 def test_a_port_that_is_taken_is_said_before_a_model_is_loaded(capsys, monkeypatch):
-    monkeypatch.setattr("reward.cli.main._load_with_folder", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("reward.cli.main._load", lambda *_: pytest.fail("a model was loaded"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main(["serve", "--port", str(taken.getsockname()[1])]) == 2
     assert "hyperalign serve:" in capsys.readouterr().err

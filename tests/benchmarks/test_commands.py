@@ -35,14 +35,11 @@ class SideHere:
         del self.worker
 
 
-_Process = subprocess.Popen
+_Process, _run = subprocess.Popen, subprocess.run
 
 
 class ProcessHere:
-    """A trainer's process, run to its end at once; a server stays a process, since it answers while others ask."""
-
-    def __new__(cls, command, *arguments, **options):
-        return _Process(command, *arguments, **options) if "serve" in command else super().__new__(cls)
+    """A trainer's process, run to its end at once."""
 
     def __init__(self, command, cwd, env, check=True, **options):
         assert command[1] == "-m", command
@@ -56,6 +53,16 @@ class ProcessHere:
     wait = poll
 
 
+def here_or(process):
+    """`ProcessHere` for our own modules; `process` for servers, and for what libraries ask the system."""
+
+    def start(command, *arguments, **options):
+        ours = list(command[1:2]) == ["-m"] and "serve" not in command
+        return (ProcessHere if ours else process)(command, *arguments, **options)
+
+    return start
+
+
 @pytest.fixture
 def here(scratch, monkeypatch):
     """Benchmarks of the scratch copy, imported anew, whose sides and trainers run in this process."""
@@ -67,8 +74,8 @@ def here(scratch, monkeypatch):
     monkeypatch.syspath_prepend(scratch)
     monkeypatch.chdir(scratch)
     importlib.import_module("benchmarks.sides").Side = SideHere
-    monkeypatch.setattr(subprocess, "run", ProcessHere)
-    monkeypatch.setattr(subprocess, "Popen", ProcessHere)
+    monkeypatch.setattr(subprocess, "run", here_or(_run))
+    monkeypatch.setattr(subprocess, "Popen", here_or(_Process))
     threads = torch.get_num_threads()
     yield scratch
     for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:

@@ -120,7 +120,7 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{len(problems)} of {len(rows)} pictures could not be read:", file=sys.stderr)
     for problem in problems:
         print(f"  {problem}", file=sys.stderr)
-    print("Mend them and run the same command again: only what lies near them is checked anew.", file=sys.stderr)
+    print("Fix them and run the same command again: only the parts that hold them are checked again.", file=sys.stderr)
     return SOME_UNREADABLE
 
 

@@ -37,7 +37,7 @@ _LINE = re.compile(r"^\W*(\d+)\s*\|([^|]*)\|([^|]*)\|\s*(\S[^|]*\?)\W*$")
 def write_questions(
     prompts: Iterable[str], writer: tuple[Any, Any], path: Path
 ) -> tuple[dict[str, Questions], list[str]]:
-    """Let a model write the questions of prompts that the file at `path` does not have; the file is written anew.
+    """Let a model write the questions of prompts that the file at `path` does not have; the file is rewritten.
 
     Args:
         prompts: each asked for once.

@@ -60,7 +60,7 @@ def find_run_rows(run: Path) -> tuple[list[PictureRow], dict[str, dict[str, Any]
     # AttributeError: an example that is no mapping; RecursionError: a thousand brackets
     except (AttributeError, KeyError, OverflowError, OSError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(
-            f"Expected {path} as a run writes it, got {shortened(repr(error))}. Evaluate the run anew."
+            f"Expected {path} as a run writes it, got {shortened(repr(error))}. Evaluate the run again."
         ) from error
     return rows, details
 

@@ -4,7 +4,7 @@ python benchmarks/long_prompts/run.py
 
 Held-out scenes with right, partly right and wrong prompts; the oracle's share of facts is the truth. `one place`: the
 prompt stands among sentences on other matters. `spread`: each of its facts is a sentence, with another one among
-them. Intervals are over prompts, by bootstrap. Rows of results.csv are written anew.
+them. Intervals are over prompts, by bootstrap. results.csv is overwritten.
 """
 
 import argparse

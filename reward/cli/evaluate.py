@@ -49,7 +49,7 @@ def run_protocol(arguments: argparse.Namespace) -> int:
     from reward.backbone.towers import Backbone
 
     if arguments.model:
-        raise ValueError("Expected --model or --config, got both: recipes are trained anew on every split.")
+        raise ValueError("Expected --model or --config, got both: recipes are trained from scratch on every split.")
     if (arguments.test_data is None) != (arguments.test_dataset is None):
         raise ValueError("Expected --test-dataset NAME and --test-data PATH together.")
     if arguments.seeds < 1:

@@ -122,7 +122,7 @@ def _score(arguments: argparse.Namespace) -> int:
     if not count.unreadable:
         return 0
     _list(problems, f"{count.unreadable} of {count.scored + count.unreadable} pictures have no score")
-    print("Mend them and run the same command again: only what lies near them is scored anew.", file=sys.stderr)
+    print("Fix them and run the same command again: only the parts that hold them are scored again.", file=sys.stderr)
     return SOME_UNREADABLE
 
 

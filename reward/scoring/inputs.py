@@ -46,7 +46,7 @@ Source = Callable[..., Iterator[PictureRow]]
 
 
 class PictureRows:
-    """All rows in order, read anew from their sources on every pass, so that none are held.
+    """All rows in order, read from their sources again on every pass, so that none are held.
 
     Args:
         sources: functions that start a pass over one source; told pictures=False, one that is passed over for its

@@ -1,7 +1,7 @@
 """Scoring on several GPUs, cores or machines through Ray: an actor each, parts as they become free.
 
 The parts are those of a plain run and are written by the driver, so that the file is the same to the last byte, and a
-run that was cut goes on with either engine. A worker that dies is started anew by Ray and its part is scored again.
+run that was cut goes on with either engine. A worker that dies is restarted by Ray, and its part is scored again.
 """
 
 import os

@@ -125,7 +125,7 @@ def score_to_file(
     """Score rows into a CSV, JSONL or Parquet file; what an interrupted run finished is not done again.
 
     Finished parts lie in a hidden folder beside `output` until it is written, and stay there if some pictures could not
-    be read: when they are mended, only their parts are scored anew. With several processes each does its share of the
+    be read: when they are fixed, only their parts are scored again. With several processes each does its share of the
     parts, and the main one writes the file.
 
     Args:

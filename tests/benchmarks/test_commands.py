@@ -65,7 +65,7 @@ def here_or(process):
 
 @pytest.fixture
 def here(scratch, monkeypatch):
-    """Benchmarks of the scratch copy, imported anew, whose sides and trainers run in this process."""
+    """Benchmarks of the scratch copy, imported afresh, whose sides and trainers run in this process."""
     from accelerate.state import AcceleratorState, PartialState
 
     before = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "benchmarks"}

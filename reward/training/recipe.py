@@ -87,6 +87,11 @@ class TrainingConfig:
                 f"Expected patience 0 with keep_epoch 'last' but got {self.patience}; early stopping would keep an "
                 "epoch that is not the best. Set patience: 0, or keep_epoch: best"
             )
+        if self.fine_tune and self.model.entailment == "compositional" and self.model.lambda_ent:
+            raise ValueError(
+                "Expected fine_tune false with entailment 'compositional' but got true; shorter prompts are compared "
+                "by cached features only. Set fine_tune: false, or model.entailment: two_sided"
+            )
         if self.mixed_precision != "no" and not self.fine_tune:
             raise ValueError(
                 f"Expected mixed_precision 'no' with a frozen backbone but got {self.mixed_precision!r}; its features "

@@ -96,6 +96,7 @@ def fit_head(
         own.contraction,
     )
     train = FeaturePairs(model, image_features, text_features, scores, "training", nested)
+    _check_nested(objective, train)
     held_out = None if val is None else FeaturePairs(model, *val, "validation")
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"Expected epochs and batch_size of at least 1 but got {epochs} and {batch_size}")
@@ -144,6 +145,7 @@ def train_head(
     is_table = isinstance(train, FeaturePairs)
     head.calibrate(*((train.image, train.text) if is_table else all_features(train, processes)))
     watch = _radius_watch(head, train) if is_table else None
+    _check_nested(Objective.of(config.model), train)
     history = fit(
         head, train, val, Objective.of(config.model), config,
         processes=processes, watch=watch, state_path=state_path, resume=resume, progress=progress,
@@ -308,6 +310,14 @@ def _encoded(config, backbone, dataset, parts, score_range, cache_dir, processes
                 nested = nested_features(backbone, [dataset.prompts[i] for i in rows] + swapped[1], config.seed)
             pairs[name] = FeaturePairs(head, *chosen, f"{name} part's", nested)
     return pairs
+
+
+def _check_nested(objective: Objective, train: FeaturePairs | ImagePairs) -> None:
+    # Without shorter prompts it would silently be the two-sided loss.
+    if objective.entailment == "compositional" and objective.lambda_ent and getattr(train, "nested", None) is None:
+        raise ValueError(
+            "Expected shorter prompts with entailment 'compositional' but got none. Pass `nested`, or use 'two_sided'"
+        )
 
 
 def nested_features(backbone, prompts: list[str], seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,3 +80,17 @@ def test_a_run_with_compositional_entailment(rated_table, backbone_name, tmp_pat
         with (tmp_path / form / "history.csv").open() as file:
             losses[form] = float(next(csv.DictReader(file))["entailment"])
     assert losses["compositional"] > losses["two_sided"]
+
+
+def test_without_shorter_prompts_a_compositional_loss_is_refused():
+    head = HyperAlign(HyperAlignConfig(embed_dim=8, entailment="compositional"))
+    image, text, scores = torch.randn(12, 8), torch.randn(12, 8), torch.rand(12)
+    with pytest.raises(ValueError, match="shorter prompts with entailment 'compositional' but got none"):
+        fit_head(head, image, text, scores, epochs=1, progress=False)
+    fit_head(head, image, text, scores, epochs=1, lambda_ent=0.0, progress=False)
+
+
+def test_a_backbone_that_trains_cannot_have_it():
+    model = HyperAlignConfig(embed_dim=8, entailment="compositional")
+    with pytest.raises(ValueError, match="fine_tune false with entailment 'compositional'"):
+        TrainingConfig(model=model, fine_tune=True)

@@ -1,5 +1,6 @@
 """What every known reward is: a module called with pictures and prompts, and a record of where it comes from."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -48,7 +49,7 @@ class _Face:
         """Nothing is kept between calls."""
 
 
-class KnownReward(nn.Module):
+class KnownReward(nn.Module, ABC):
     """score = self.score(pixels of the model's own size, prompts).
 
     Attributes:
@@ -98,9 +99,9 @@ class KnownReward(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and pixels.requires_grad):
             return self.score(pixels, texts).float()
 
+    @abstractmethod
     def score(self, pixels: Tensor, prompts: list[str]) -> Tensor:
         """Normalised pixels (B,3,H,W), B prompts -> (B,)."""
-        raise NotImplementedError
 
     def ddpo(self) -> Callable[[Any, Sequence[str], Sequence[Any]], tuple[Tensor, dict]]:
         """This reward in TRL's call shape."""

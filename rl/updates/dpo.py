@@ -6,12 +6,14 @@ model has just sampled. Both pictures get the same noise level and noise:
     loss = -log sigmoid(-B/2 ((e_w - e_w_ref) - (e_l - e_l_ref)))          e: mean squared error of the velocity
 """
 
+import math
 from typing import Any
 
 import torch
 
 from rl.config.forward_config import DPOConfig
 from rl.models.policy import Policy
+from rl.updates.advantages import compute_advantages
 from rl.updates.forward import ForwardUpdate, NoisedPictures, squared_error
 
 
@@ -31,10 +33,11 @@ class DPOUpdate(ForwardUpdate):
                 f"train_batch_size: 1, train_gradient_accumulation_steps: 1."
             )
 
-    def units(self, advantages: torch.Tensor) -> torch.Tensor:
+    def units(self, rewards: torch.Tensor) -> torch.Tensor:
         """Indices (prompts, 2) of the best and the worst picture of each prompt's group; the same if all are equal."""
         size = self.config.sample_group_size
-        groups = advantages.view(-1, size)
+        # Clipped advantages tie, and rounding would make a pair of equal rewards.
+        groups = compute_advantages(rewards, size, "group", math.inf)[0].view(-1, size)
         first = torch.arange(len(groups)) * size
         return torch.stack([first + groups.argmax(1), first + groups.argmin(1)], dim=1)
 

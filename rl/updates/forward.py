@@ -6,6 +6,7 @@ with its own `loss`: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
 
 import contextlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -39,7 +40,7 @@ class NoisedPictures:
     conditioning: Any
 
 
-class ForwardUpdate:
+class ForwardUpdate(ABC):
     """Turns an epoch's final pictures into optimiser steps; the trainer's loop calls `step` once per epoch."""
 
     needs_gradients = False
@@ -50,13 +51,13 @@ class ForwardUpdate:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.old = OldWeights(self.parameters, config.old_decay_rate, config.old_decay_limit)
 
+    @abstractmethod
     def loss(self, rows: NoisedPictures) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Mean loss of the rows, with a gradient, and further values to log."""
-        raise NotImplementedError
 
-    def units(self, advantages: torch.Tensor) -> torch.Tensor:
-        """Indices (U, members) of the pictures that are trained on together."""
-        return torch.arange(len(advantages))[:, None]
+    def units(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Indices (U, members) of the pictures that are trained on together, from all rewards (N,)."""
+        return torch.arange(len(rewards))[:, None]
 
     def sample(self, batch: SampledBatch) -> None:
         """Sample a batch with the old LoRA, decode and score it."""
@@ -78,7 +79,7 @@ class ForwardUpdate:
             config.train_adv_clip_max,
         )
         clean = self._everybodys(experience)
-        units = self.units(advantages)
+        units = self.units(experience.rewards.cpu())
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps * world
         records, norms = [], []
         for inner in range(config.train_num_inner_epochs):

@@ -152,6 +152,17 @@ def test_dpo_pairs_are_best_and_worst_at_the_same_noise(tiny_pipeline):
     assert rows.advantages.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8, 0.1, 0.1, 0.2, 0.2])
 
 
+def test_dpo_pairs_do_not_depend_on_how_advantages_are_clipped(tiny_pipeline):
+    """Clipped advantages tie; the best and the worst are those of the rewards. Equal rewards are no pair."""
+    update = make_update(tiny_pipeline, "dpo", train_adv_clip_max=0.1, advantage_normalization="global")
+    chosen = []
+    update._noised = lambda units, *rest: chosen.extend(units.tolist())
+    update.loss = lambda rows: (update.parameters[0].sum(), {})
+    update.step(0, make_experience(update, [0.3, 0.1, 0.8, 0.9, 0.6, 0.7, 0.2, 0.1]))
+    assert sorted(chosen) == [[3, 1], [5, 7]]
+    assert update.units(torch.tensor([0.5] * 4 + REWARDS[4:])).tolist() == [[0, 0], [6, 5]]
+
+
 def test_dpo_wants_whole_steps_of_pairs(tiny_pipeline):
     with pytest.raises(ValueError, match="train_batch_size: expected the epoch's 2 pairs"):
         make_update(tiny_pipeline, "dpo", train_batch_size=4)

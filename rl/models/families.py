@@ -1,5 +1,7 @@
 """`policy_for` finds the policy class of a pipeline. A new model family is one new file and one line here."""
 
+import dataclasses
+import warnings
 from typing import Any
 
 from rl.config.train_config import TrainConfig
@@ -26,6 +28,17 @@ def policy_for(pipeline: Any, config: TrainConfig) -> Policy:
     """
     for family in FAMILIES:
         if family.fits(pipeline):
+            _announce_ignored(family, pipeline, config)
             return family.from_config(pipeline, config)
     known = ", ".join(name for family in FAMILIES for name in family.pipeline_classes)
     raise ValueError(f"model: expected a pipeline of class {known}, got {type(pipeline).__name__}.")
+
+
+def _announce_ignored(family: Any, pipeline: Any, config: TrainConfig) -> None:
+    defaults = {item.name: item.default for item in dataclasses.fields(config) if item.name in family.ignored_options}
+    given = [f"{name}={getattr(config, name)}" for name, value in defaults.items() if getattr(config, name) != value]
+    if given:
+        warnings.warn(
+            f"{type(pipeline).__name__} has another sampler; ignored: {', '.join(given)}. Leave these options out.",
+            stacklevel=3,
+        )

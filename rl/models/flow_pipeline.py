@@ -53,6 +53,7 @@ class FlowPolicy:
     """
 
     pipeline_classes = ("any that has a transformer and a flow-matching scheduler",)
+    ignored_options = ("sample_eta",)
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ import torch
 
 from rl.config.ddpo_config import DDPOConfig
 from rl.models.families import policy_for
+from tests.rl.models.flow_pipelines import sd3
 
 PROMPTS = ["a red ring", "a blue square"]
 
@@ -22,6 +23,20 @@ def test_a_config_makes_the_policy(policy):
 def test_a_pipeline_that_no_family_knows_is_refused():
     with pytest.raises(ValueError, match="expected a pipeline of class StableDiffusionPipeline, .* got object"):
         policy_for(object(), DDPOConfig())
+
+
+@pytest.mark.parametrize("options", [{"flow_sampler": "cps", "flow_noise_level": 0.3}, {}])
+def test_options_of_another_familys_sampler_are_announced(tiny_pipeline, recwarn, options):
+    policy_for(tiny_pipeline, DDPOConfig(sample_num_steps=3, sample_eta=0.5, **options))
+    said = [str(one.message) for one in recwarn if "ignored: " in str(one.message)]
+    assert [message.partition("ignored: ")[2] for message in said] == (
+        ["flow_sampler=cps, flow_noise_level=0.3. Leave these options out."] if options else []
+    )
+
+
+def test_so_is_ddims_eta_of_a_flow_matching_model(tmp_path):
+    with pytest.warns(UserWarning, match="StableDiffusion3Pipeline has another sampler; ignored: sample_eta=0.5"):
+        policy_for(sd3(tmp_path), DDPOConfig(sample_num_steps=3, sample_guidance_scale=1.0, sample_eta=0.5))
 
 
 def test_a_transition_is_the_mean_and_the_clean_prediction_of_one_call(policy):

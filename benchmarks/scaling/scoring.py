@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 import reward
@@ -77,6 +78,8 @@ def main() -> None:
     arguments = parser.parse_args()
     sizes = [size for size in SIZES if size <= arguments.most_rows]
     cases = [{"pictures": pictures, "rows": rows} for pictures in ("there", "none") for rows in sizes]
+    # A process that has started OpenMP's threads must not be forked: the child would wait for them for ever.
+    torch.set_num_threads(1)
     reward.HyperAlignReward.from_pretrained(weights_path("hyperalign"))  # loads the libraries for all processes
     in_turns(measure, cases, arguments.repeats, lambda rows: write_rows(RESULTS, COLUMNS, rows))
 

@@ -6,9 +6,11 @@ repository: training runs shortened to seconds, benchmarks at the sizes of tests
 listed with the reason.
 """
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -142,14 +144,24 @@ def run(name: str, words: Sequence[str], folder: Path, environment: dict[str, st
     if words[:2] == ["python", "-"]:
         words[1] = "-c"  # a script on standard input
     try:
-        done = subprocess.run(
-            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+        child = subprocess.Popen(
+            words, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    except OSError as error:
         return [f"{name}: {error}"]
-    verdict = "ran" if done.returncode == 0 else f"CODE {done.returncode}"
+    try:
+        _, errors = child.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        print(f"TOO LONG  {name}", flush=True)
+        return [f"{name}: not done after {LIMIT_SECONDS} seconds"]
+    finally:
+        # The whole group: a worker that outlives its command keeps the pipe open, and communicate waits for ever.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    verdict = "ran" if child.returncode == 0 else f"CODE {child.returncode}"
     print(f"{verdict:9} {name} ({time.monotonic() - started:.0f} s)", flush=True)
-    return [] if done.returncode == 0 else [f"{name}: exit code {done.returncode}\n{done.stderr[-1500:]}"]
+    return [] if child.returncode == 0 else [f"{name}: exit code {child.returncode}\n{errors[-1500:]}"]
 
 
 if __name__ == "__main__":

@@ -66,13 +66,15 @@ class Judge:
         load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         return self._point()
 
-    def best(self, lora: Path) -> dict[str, float]:
+    def best(self, lora: Path | None) -> dict[str, float]:
         """Guidance, reward and oracle of a LoRA at its best guidance by the oracle, on twice as many prompts.
 
-        Also its gain over the base model at its own best guidance, with the 95 % interval over prompts.
+        Also its gain over the base model at its own best guidance, with the 95 % interval over prompts. None: the
+        weights that the policy has.
         """
         self.base()
-        load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
+        if lora:
+            load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
         best, scores = self._best()
         gain = scores.columns["oracle_reward"] - self._base_oracle
         low, high = bootstrap_interval(gain, [self.evaluator.prompt(i) for i in range(len(gain))])

@@ -39,6 +39,14 @@ SETTINGS = {
         3, (1.0, 1.25, 1.5, 2.0),
         {"ddpo": ("--max_train_seconds", "0", "--save_freq", "20"), "nft": (), "matching": (), "dpo": (), "direct": ()},
     ),
+    # Trained without guidance, where a gradient has a signal; ten steps and guidance 2 are what it has to beat.
+    "good": Setting(
+        10, (1.0, 1.25, 1.5, 2.0, 2.5),
+        {
+            "nft": ("--sample_num_steps", "10", "--num_epochs", "60"),
+            "direct": ("--sample_num_steps", "10", "--num_epochs", "42", "--train_learning_rate", "1e-3"),
+        },
+    ),
 }  # fmt: skip
 
 

@@ -59,6 +59,21 @@ def signal_table(rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def correlation_table(rows: Rows) -> str:
+    """What the reward sees of the oracle, and what the best of eight by it would give."""
+    lines = [
+        "| steps | guidance | oracle | rank correlation | within a prompt | best of 8 by the reward | by the oracle |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        values = (
+            f"{float(row[name]):.3f}"
+            for name in ("oracle", "spearman", "spearman_within_a_prompt", "best_of_8_by_reward", "best_of_8_by_oracle")
+        )
+        lines.append(f"| {row['num_steps']} | {row['guidance']} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
 def runs(rows: Rows) -> dict[tuple[str, str, str], Rows]:
     """(setting, rule, seed) -> its points, first to last."""
     found: dict[tuple[str, str, str], Rows] = {}
@@ -68,7 +83,8 @@ def runs(rows: Rows) -> dict[tuple[str, str, str], Rows]:
 
 
 if __name__ == "__main__":
-    print_tables(
-        __doc__, Path(__file__).parent,
-        {"curves.csv": rules_table, "imitation.csv": imitation_table, "gradient_signal.csv": signal_table},
-    )  # fmt: skip
+    tables = {
+        "curves.csv": rules_table, "correlation.csv": correlation_table, "gradient_signal.csv": signal_table,
+        "imitation.csv": imitation_table,
+    }  # fmt: skip
+    print_tables(__doc__, Path(__file__).parent, tables)

@@ -54,7 +54,7 @@ from tinyworld.scenes import heldout_prompts, train_prompts
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
-STEPS |= {"flow": 8000}
+STEPS |= {"flow": 6000}
 STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600, "llava_yes_no": 4000}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
 STAGES += ("llava_eyes", "llava_words", "llava", "llava_yes_no", "llava_measure", "flow", "flow_measure")

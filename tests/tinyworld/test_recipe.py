@@ -1,4 +1,4 @@
-"""The packaged recipe, made short: from the entry script to the run folder that the demo leaves."""
+"""The packaged recipes, made short: from the entry script to the run folder that the demo leaves."""
 
 import json
 
@@ -7,7 +7,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from rl import nft_train
 from rl.ddpo_train import main
+from rl.packaged import packaged_recipe
 
 SHORT = (
     "--num_epochs 2 --sample_batch_size 8 --sample_num_batches_per_epoch 1 --sample_group_size 4 --train_batch_size 8 "
@@ -48,3 +50,14 @@ def test_the_same_seed_gives_the_same_run(run, tmp_path):
     first, second = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (run, tmp_path / "again"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("name", "entry"), [("flow_ddpo", main), ("flow_nft", nft_train.main)])
+def test_the_flow_matching_recipes_train_the_transformer(name, entry, tmp_path):
+    folder = tmp_path / "run"
+    entry(["--config", str(packaged_recipe(f"{name}.yaml")), "--output_dir", str(folder), *SHORT])
+    with safe_open(folder / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        keys = list(file.keys())
+    assert keys and all(key.startswith("transformer.") for key in keys)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["n_prompts"] == 8 and summary["epochs"] == 2

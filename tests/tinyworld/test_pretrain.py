@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline
 
 from reward import HyperAlignReward
 from tinyworld import pretrain
+from tinyworld.models import flow, stable_diffusion
 from tinyworld.models.flow import load_flow_pipeline
 from tinyworld.models.provenance import _write_section
 from tinyworld.pretrain import STAGES, Pretraining
@@ -21,9 +22,8 @@ SHORT = {
     "_RATED_SCENES": 60,
     "_MEASURED": 40,
     "_ASKED": 8,
-    "heldout_prompts": lambda: ["a red ring", "a blue square"],
-    "train_prompts": lambda: ["a red ring", "a blue square"],
 }
+PROMPTS = dict.fromkeys(("heldout_prompts", "train_prompts"), lambda: ["a red ring", "a blue square"])
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,9 @@ def folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHORT.items():
             patch.setattr(pretrain, name, value)
+        for module in (pretrain, stable_diffusion, flow):  # a stage that trains a generator also measures it
+            for name, value in PROMPTS.items():
+                patch.setattr(module, name, value)
         Pretraining(root, root / "weights").run(list(STAGES))
     return root
 

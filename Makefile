@@ -44,7 +44,7 @@ $(STAMP): setup.cfg constraints.txt
 
 demo: $(STAMP)  ## fine-tune the built-in tiny Stable Diffusion with the reward, evaluate, write runs/demo/report.html
 	@$(BIN)/accelerate launch --config_file configs/accelerate/one_process.yaml \
-	    --num_cpu_threads_per_process $(THREADS) rl/ddpo_train.py --output_dir $(DEMO)
+	    --num_cpu_threads_per_process $(THREADS) rl/direct_train.py --output_dir $(DEMO)
 	@echo "make demo: open $(DEMO)/report.html in a browser"
 
 test: lint  ## ruff, then every test, a worker a core, with the line coverage of reward/ and rl/

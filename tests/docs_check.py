@@ -27,7 +27,7 @@ from benchmarks.trainer_flags import changed  # noqa: E402
 from tests.benchmarks.tiny_runs import NOT_RUN, RUNS, make_scratch  # noqa: E402
 from tests.docs_commands import FOREIGN, PAGES, TRAINERS, Command, blocks, page_problems, problems, read_commands  # noqa: E402
 
-DEMO = ("accelerate", "launch", "--config_file", "configs/accelerate/one_process.yaml", "rl/ddpo_train.py",
+DEMO = ("accelerate", "launch", "--config_file", "configs/accelerate/one_process.yaml", "rl/direct_train.py",
         "--output_dir", "runs/demo")  # fmt: skip
 # A run of seconds; evaluation has to leave the pictures that other commands read.
 SHORT = ("--num_epochs", "1", "--sample_batch_size", "8", "--sample_num_batches_per_epoch", "1",

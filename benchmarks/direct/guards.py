@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.direct.run import PROMPTS, Judge, points, train
+from benchmarks.judging import PROMPTS, Judge, points, train
 from benchmarks.results_file import read_rows, write_rows
 from benchmarks.trainer_flags import changed
 from reward.cli.flags import ArgumentParser
@@ -39,7 +39,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[2])
     parser.add_argument("--guards", nargs="+", choices=list(GUARDS), default=list(GUARDS))
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help="held-out prompts, see benchmarks.direct.run")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="held-out prompts, see benchmarks.judging")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the table to add to")
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/direct_train.py")
     arguments = parser.parse_args()

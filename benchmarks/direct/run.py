@@ -9,30 +9,13 @@ also evaluated at their own best guidance. A run is skipped if its rows exist.
 """
 
 import argparse
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
-from diffusers import StableDiffusionPipeline
-from tqdm.auto import tqdm
-
+from benchmarks.judging import PROMPTS, Judge, run
 from benchmarks.results_file import read_rows, write_rows
 from benchmarks.trainer_flags import changed
-from reward import HyperAlignReward
 from reward.cli.flags import ArgumentParser
-from rl.lora.adapter import add_lora, load_lora
-from rl.models.stable_diffusion import StableDiffusionPolicy
-from rl.monitoring.evaluation import Evaluator
-from rl.rewards.loading import Reward, RewardSet
-from rl.runs.checkpoints import list_checkpoints
-from rl.runs.metrics_file import read_metrics
-from tinyworld import weights_path
-from tinyworld.oracle import oracle_reward
-from tinyworld.scenes import heldout_prompts
 
-ROOT = Path(__file__).resolve().parents[2]
 CURVES = Path(__file__).with_name("curves.csv")
 COLUMNS = (
     "name", "method", "seed", "overrides", "epoch", "reward_queries", "denoiser_evaluations", "train_seconds", "reward",
@@ -49,9 +32,6 @@ METHODS = {
     "alignprop": ("rl.direct_train", ["--method", "alignprop"]),
 }
 FINALISTS = ("ddpo", "draft-2")
-TRAINED_GUIDANCE = 1.0
-PROMPTS = 514
-GUIDANCE = (1.0, 1.25, 1.5)
 
 
 def main() -> None:
@@ -84,84 +64,6 @@ def main() -> None:
                 f"{last['reward_queries']} queries, {last['train_seconds']:.0f} s",
                 flush=True,
             )
-
-
-class Judge:
-    """Held-out scores of a saved LoRA."""
-
-    def __init__(self, prompts: int) -> None:
-        self.prompts = prompts
-        pipeline = StableDiffusionPipeline.from_pretrained(weights_path("stable-diffusion"), safety_checker=None)
-        policy = StableDiffusionPolicy(pipeline, num_steps=3)
-        targets = ["to_q", "to_k", "to_v", "to_out.0", "ff.net.0.proj", "ff.net.2", "proj_in", "proj_out",
-                   "time_emb_proj"]  # fmt: skip
-        add_lora(pipeline.unet, rank=8, alpha=8, targets=targets, seed=0)
-        reward = HyperAlignReward.from_pretrained(weights_path("hyperalign")).ddpo()
-        self.evaluator = Evaluator(
-            policy, RewardSet([Reward("hyperalign", reward)]), RewardSet([Reward("oracle_reward", oracle_reward)]),
-            heldout_prompts(), seed=1234, batch_size=64,
-        )  # fmt: skip
-        self._base: dict | None = None
-
-    def point(self, lora: Path) -> dict[str, float]:
-        """Reward and oracle of a LoRA at the training guidance."""
-        load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
-        return self._point()
-
-    def best(self, lora: Path) -> dict[str, float]:
-        """Guidance, reward and oracle of a LoRA at its best guidance by the oracle, on twice as many prompts."""
-        load_lora(self.evaluator.policy.denoiser, StableDiffusionPipeline, lora)
-        return self._best()
-
-    def base(self) -> dict[str, float]:
-        """The results of `point` and `best` for the base model."""
-        if self._base is None:
-            with self.evaluator.policy.base_model():
-                self._base = self._point() | self._best()
-        return self._base
-
-    def _point(self) -> dict[str, float]:
-        scores = self.evaluator.scores(self.prompts // 2, TRAINED_GUIDANCE)
-        return {"reward": scores.mean("reward"), "oracle": scores.mean("oracle_reward")}
-
-    def _best(self) -> dict[str, float]:
-        found = {guidance: self.evaluator.scores(self.prompts, guidance) for guidance in GUIDANCE}
-        best = max(found, key=lambda guidance: found[guidance].mean("oracle_reward"))
-        reward, oracle = (found[best].mean(name) for name in ("reward", "oracle_reward"))
-        return {"best_guidance": best, "best_reward": reward, "best_oracle": oracle}
-
-
-def run(module: str, seed: int, overrides: list[str], judge: Judge, *, final: bool) -> list[dict]:
-    """Train once; returns a row for the base model and for every saved LoRA, the last also at its best guidance."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "run"
-        train(module, folder, seed, overrides)
-        rows = points(folder, judge)
-        if final:
-            rows[-1] |= judge.best(list_checkpoints(folder)[-1])
-    return rows
-
-
-def train(module: str, folder: Path, seed: int, overrides: list[str]) -> None:
-    """Run an entry script and keep every saved LoRA."""
-    flags = ["--output_dir", str(folder), "--seed", str(seed)]
-    flags += ["--eval_at_end", "false", "--log_with", "none", "--num_checkpoint_limit", "1000"]
-    command = [sys.executable, "-m", module, *changed(flags, overrides)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
-
-
-def points(folder: Path, judge: Judge) -> list[dict]:
-    """A row for the base model and for every saved LoRA of a run."""
-    metrics = read_metrics(folder)
-    rows = [{"epoch": 0, "reward_queries": 0, "denoiser_evaluations": 0, "train_seconds": 0.0} | judge.base()]
-    for checkpoint in tqdm(list_checkpoints(folder), desc="judging", unit="LoRA"):
-        epoch = int(checkpoint.name.rpartition("_")[2])
-        past = [row for step, row in metrics.items() if step <= epoch]
-        costs = {name: int(sum(row[name] for row in past)) for name in ("reward_queries", "denoiser_evaluations")}
-        seconds = {"train_seconds": metrics[epoch]["seconds"]}
-        rows.append({"epoch": epoch} | costs | seconds | judge.point(checkpoint))
-    return rows
 
 
 if __name__ == "__main__":

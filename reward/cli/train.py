@@ -8,6 +8,7 @@ from typing import Any
 
 from reward.files.quoting import quoted
 from reward.named_models import open_clip_name
+from reward.training.controls import in_words
 from reward.training.rated_data import load_rated, tell_bad, tell_main
 from reward.training.recipe import TrainingConfig, load_training_config
 from reward.training.train import train
@@ -88,6 +89,10 @@ def _summary(metrics: dict[str, Any], dataset: str, folder: Path) -> str:
         if found:
             numbers = "  ".join(f"{title} {_n(found[key])}" for title, key in (("SRCC", "srcc"), ("PLCC", "plcc")))
             lines.append(f"  test part of {dataset}, {name}: {numbers}")
+    test = metrics["test"]
+    for name, found in metrics["controls"].items():
+        if test and found and None not in (test["srcc"], found["srcc"]):
+            lines += [words] if (words := in_words(name, test["srcc"] - found["srcc"])) else []
     lines.append(f"Model in {folder}. Score with it: hyperalign score PATH... --prompt TEXT --model {folder}")
     return "\n".join(lines)
 

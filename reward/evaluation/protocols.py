@@ -21,7 +21,7 @@ from reward.evaluation.result import SAMPLES, Evaluation
 from reward.model.head import HyperAlign
 from reward.statistics.correlations import bootstrap_by_prompt, correlations
 from reward.statistics.ridge import fit_ridge
-from reward.training.controls import CONTROLS, fit_control, load_controls
+from reward.training.controls import CONTROLS, fit_control, in_words, load_controls
 from reward.training.pairs import FeaturePairs
 from reward.training.recipe import TrainingConfig
 from reward.training.train import train_head
@@ -97,7 +97,8 @@ def single_database(
     """
     found = Evaluation("single-database", data.name, data.name)
     _run(found, configs, seeds, data, None, progress)
-    return found.summarise(_gaps_of_last(found, configs), samples)
+    found.summarise(_gaps_of_last(found, configs), samples)
+    return _told(found, list(configs)[-1])
 
 
 def ablation(
@@ -118,7 +119,8 @@ def ablation(
     _run(found, configs, seeds, data, None, progress, controls)
     names = list(configs)
     steps = list(zip(names[1:], names[:-1], strict=True))
-    return found.summarise([*steps, *(g for g in _gaps_of_last(found, configs) if g not in steps)], samples)
+    found.summarise([*steps, *(g for g in _gaps_of_last(found, configs) if g not in steps)], samples)
+    return _told(found, list(configs)[-1])
 
 
 def cross_database(
@@ -137,7 +139,8 @@ def cross_database(
     """
     found = Evaluation("cross-database", train_data.name, test_data.name)
     _run(found, configs, seeds, train_data, test_data, progress)
-    return found.summarise(_gaps_of_last(found, configs), samples)
+    found.summarise(_gaps_of_last(found, configs), samples)
+    return _told(found, list(configs)[-1])
 
 
 def evaluate_saved(
@@ -194,7 +197,8 @@ def evaluate_saved(
         found.controls = {*models, SHUFFLED} - {"model"}
         scores[SHUFFLED] = _numpy(reward.head(image, text[_others_prompts(shown, seed=0)]).score)
     found.add(0, shown, data.scores[rows], scores)
-    return found.summarise([("model", name) for name in scores if name != "model"], samples)
+    found.summarise([("model", name) for name in scores if name != "model"], samples)
+    return _told(found)
 
 
 def _run(
@@ -308,6 +312,15 @@ def _others_prompts(prompts: Sequence[str], seed: int) -> np.ndarray:
 def _gaps_of_last(found: Evaluation, configs: Mapping[str, TrainingConfig]) -> list[tuple[str, str]]:
     last = list(configs)[-1]
     return [(last, name) for name in found.predictions if name in found.controls]
+
+
+def _told(found: Evaluation, last: str | None = None) -> Evaluation:
+    """Add a note for every twin that the model, or the row `last`, does not beat."""
+    twins = {_twin(name, last) if last else name: name for name in CONTROLS}
+    for gap in found.gaps:
+        if gap.versus in twins and (words := in_words(twins[gap.versus], gap.srcc, gap.low, gap.high)):
+            found.notes.append(words)
+    return found
 
 
 def _twin(control: str, row: str) -> str:

@@ -74,6 +74,12 @@ CONTROLS: dict[str, type[TextBlindTwin] | type[AdditiveTwin]] = {
     "additive": AdditiveTwin,
 }
 
+# What a score that is no better than the control cannot claim.
+MEANINGS = {
+    "text-blind": "one that never reads the prompt",
+    "additive": "one that rates picture and prompt apart and never compares them",
+}
+
 
 def fit_control(
     name: str, config: TrainingConfig, train: FeaturePairs, val: FeaturePairs, progress: bool = True
@@ -124,6 +130,27 @@ def load_controls(config: HyperAlignConfig, folder: Path) -> dict[str, nn.Module
             found[name] = kind(config).eval()
             load_strict(found[name], load_file(path), folder)
     return found
+
+
+def in_words(control: str, gap: float, low: float | None = None, high: float | None = None) -> str | None:
+    """What a reader has to know of a model's SRCC minus a control's, on prompts that nobody trained on; None: nothing.
+
+    Args:
+        control: a key of `CONTROLS`.
+        gap: the difference.
+        low, high: its 95 % interval, where there is one. The model is better only if all of it is above 0.
+
+    Example:
+        >>> in_words("text-blind", -0.008)
+        'On unseen prompts this score is no better than one that never reads the prompt (SRCC -0.008)'
+    """
+    if low is None or high is None:
+        shown, is_better = f"SRCC {gap:+.3f}", gap > 0
+    else:
+        shown, is_better = f"SRCC {gap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}", low > 0
+    if is_better:
+        return None
+    return f"On unseen prompts this score is no better than {MEANINGS[control]} ({shown})"
 
 
 def _weights_path(name: str, folder: Path) -> Path:

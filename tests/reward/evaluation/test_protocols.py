@@ -87,6 +87,7 @@ def test_controls_lose_where_the_pair_matters(found):
             assert gap.low > 0, gap
     # what is added to the ridge is the pair's cosine, nothing else
     assert srcc["ridge, additive + cosine"] > srcc["ridge, additive"]
+    assert not any("no better" in note for note in found.notes)
 
 
 def test_the_additive_twin_keeps_up_where_the_pair_does_not_matter():
@@ -94,6 +95,10 @@ def test_the_additive_twin_keeps_up_where_the_pair_does_not_matter():
     result = single_database(plain, {"full": CONFIG}, seeds=(0,), samples=50, progress=False)
     srcc = {row.name: row.means["srcc"] for row in result.rows}
     assert srcc["full: additive"] > srcc["full"] - 0.1 and srcc["ridge, image"] > 0.95
+    # it is said in words, too
+    gaps = {gap.versus: gap for gap in result.gaps}
+    assert gaps["full: text-blind"].low <= 0
+    assert any("no better than one that never reads the prompt" in note for note in result.notes)
 
 
 def test_equal_seeds_are_equal():

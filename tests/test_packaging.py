@@ -127,10 +127,10 @@ def test_the_recipe_and_the_weights_are_there(installed, tmp_path):
     import pathlib, yaml
     from tinyworld import weights_path
     home = pathlib.Path(tinyworld.__file__).parent
-    for recipe in ("ddpo.yaml", "direct.yaml"):
-        assert yaml.safe_load((home / recipe).read_text())["model"] == "tinyworld:stable-diffusion"
+    for recipe, model in (("ddpo", "stable-diffusion"), ("direct", "stable-diffusion"), ("flow_nft", "flow")):
+        assert yaml.safe_load((home / f"{recipe}.yaml").read_text())["model"] == f"tinyworld:{model}"
     assert (home / "weights" / "PROVENANCE.md").is_file()
-    for name in ("stable-diffusion", "open-clip", "hyperalign", "llava"):
+    for name in ("stable-diffusion", "open-clip", "hyperalign", "llava", "flow"):
         folder = weights_path(name)
         assert folder.is_relative_to(home) and list(folder.rglob("*.safetensors")), name
     print("there")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_NAMES = ("stable-diffusion", "open-clip", "hyperalign", "llava")
+_NAMES = ("stable-diffusion", "open-clip", "hyperalign", "llava", "flow")
 
 
 def weights_path(name: str) -> Path:
@@ -10,7 +10,8 @@ def weights_path(name: str) -> Path:
 
     Args:
         name: ``"stable-diffusion"`` (a diffusers pipeline), ``"open-clip"`` (an open_clip ``local-dir:`` folder),
-            ``"hyperalign"`` (a ``HyperAlignReward`` folder) or ``"llava"`` (a transformers folder, with processor).
+            ``"flow"`` (one too, of Stable Diffusion 3's classes), ``"hyperalign"`` (a ``HyperAlignReward`` folder) or
+            ``"llava"`` (a transformers folder, with processor).
 
     Raises:
         ValueError: for another name.

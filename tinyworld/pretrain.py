@@ -25,10 +25,19 @@ from tinyworld.models.dual_encoder import (
     train_dual_encoder,
     train_on_ratings,
 )
+from tinyworld.models.flow import (
+    MOST_EMPTY_ROWS,
+    build_flow_pipeline,
+    build_text_encoders,
+    build_transformer,
+    load_flow_pipeline,
+    measure_flow_samples,
+    train_flow,
+)
 from tinyworld.models.hyperalign_head import measure_reward, rated_pairs, train_head
 from tinyworld.models.llava import build_llava, save_llava, train_eyes, train_llava
 from tinyworld.models.llava_measure import measure_llava
-from tinyworld.models.provenance import write_llava_provenance, write_provenance
+from tinyworld.models.provenance import write_flow_provenance, write_llava_provenance, write_provenance
 from tinyworld.models.stable_diffusion import (
     build_autoencoder,
     build_pipeline,
@@ -45,10 +54,12 @@ from tinyworld.scenes import heldout_prompts, train_prompts
 
 SEED = 0
 STEPS = {"autoencoder": 2000, "denoiser": 7000, "dual_encoder": 2500, "decoder": 3000, "ratings": 1000}
+STEPS |= {"flow": 6000}
 STEPS |= {"llava_eyes": 800, "llava_words": 400, "llava": 3600, "llava_yes_no": 4000}
 STAGES = ("autoencoder", "denoiser", "decoder", "dual_encoder", "ratings", "head", "measure")
-STAGES += ("llava_eyes", "llava_words", "llava", "llava_yes_no", "llava_measure")
+STAGES += ("llava_eyes", "llava_words", "llava", "llava_yes_no", "llava_measure", "flow", "flow_measure")
 GUIDANCES = (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
+FLOW_GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0)
 _POOL = 60_000  # scenes in the denoiser's training set
 _RATED = 9_216  # generated pictures with a synthetic score
 _RATED_SCENES = 8_000  # scenes with a synthetic score, for the head
@@ -189,6 +200,28 @@ class Pretraining:
         self.note("llava", {k: measure_llava(model, processor, _ASKED, k == "held_out", 99) for k in _SPLITS})
         self.note("llava_steps", {key: STEPS[key] for key in STEPS if key.startswith("llava")})
         write_llava_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
+
+    def flow(self) -> float:
+        """Trains the flow-matching model. Its autoencoder and the start of its text encoder are Stable Diffusion's."""
+        torch.manual_seed(SEED)
+        shipped = self._pipeline()
+        encoders = build_text_encoders(shipped.text_encoder)
+        pipeline = build_flow_pipeline(shipped.vae, build_transformer(), encoders)
+        minutes = train_flow(pipeline, self.work, STEPS["flow"], SEED, _POOL)
+        save_pipeline(pipeline, self.weights / "flow")
+        return minutes
+
+    def flow_measure(self) -> None:
+        """Measures the saved flow-matching model and writes its section of PROVENANCE.md."""
+        pipeline = load_flow_pipeline(self.weights / "flow")
+        prompts = {"seen": train_prompts()[::2], "held_out": heldout_prompts()}
+        measured = {g: {k: measure_flow_samples(pipeline, prompts[k], g) for k in _SPLITS} for g in FLOW_GUIDANCES}
+        self.note("flow_samples", measured)
+        best = max(measured, key=lambda guidance: measured[guidance]["held_out"])
+        default = measure_flow_samples(pipeline, prompts["held_out"], best, MOST_EMPTY_ROWS)
+        self.note("flow_empty_rows", {"guidance": best, "held_out": default})
+        self.note("flow_steps", STEPS["flow"])
+        write_flow_provenance(json.loads(self.notes_file.read_text()), self.weights / "PROVENANCE.md")
 
     def _captioner(self, stage: str) -> LlavaForConditionalGeneration:
         return LlavaForConditionalGeneration.from_pretrained(self.work / stage, dtype=torch.float32).train()

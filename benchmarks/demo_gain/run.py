@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,23 +40,40 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the run folders here; default: they are deleted")
     parser.add_argument("overrides", nargs="*", help="after --: flags of rl/ddpo_train.py")
     arguments = parser.parse_args()
-    for seed in arguments.seeds:
-        rows = read_rows(RESULTS)
-        if any(row["name"] == arguments.name and row["seed"] == str(seed) for row in rows):
-            print(f"{arguments.name} seed {seed}: already in {RESULTS.name}")
+    collect(RESULTS, arguments.name, arguments.seeds, arguments.overrides, arguments.keep)
+
+
+def collect(
+    results: Path, name: str, seeds: list[int], overrides: list[str], keep: Path | None,
+    trainer: str = "rl.ddpo_train", flags: Sequence[str] = (),
+) -> None:
+    """Runs a recipe once a seed and adds a row to the table for each; a row that exists is left.
+
+    Args:
+        results: the table.
+        name: of the runs.
+        overrides: flags that the row names, in the place of `flags` where both have them.
+        keep: where the run folders stay; None: they are deleted.
+        trainer: module of the entry script.
+        flags: further flags of the trainer.
+    """
+    for seed in seeds:
+        rows = read_rows(results)
+        if any(row["name"] == name and row["seed"] == str(seed) for row in rows):
+            print(f"{name} seed {seed}: already in {results.name}")
             continue
-        row = {"name": arguments.name, "seed": seed, "overrides": " ".join(arguments.overrides)}
-        row |= run(arguments.name, seed, arguments.overrides, arguments.keep)
-        write_rows(RESULTS, COLUMNS, [*read_rows(RESULTS), row])
+        row = {"name": name, "seed": seed, "overrides": " ".join(overrides)}
+        row |= run(name, seed, [trainer, *changed(list(flags), overrides)], keep)
+        write_rows(results, COLUMNS, [*read_rows(results), row])
         print(json.dumps(row, indent=2), flush=True)
 
 
-def run(name: str, seed: int, overrides: list[str], keep: Path | None) -> dict:
-    """Train and evaluate once; returns the summary's columns."""
+def run(name: str, seed: int, words: list[str], keep: Path | None) -> dict:
+    """Train and evaluate once; `words`: the trainer's module and its flags. Returns the summary's columns."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = (keep or Path(scratch)) / f"{name}_{seed}"
-        flags = changed(["--output_dir", str(folder), "--seed", str(seed)], overrides)
-        command = [sys.executable, "-m", "rl.ddpo_train", *flags]
+        flags = changed(["--output_dir", str(folder), "--seed", str(seed)], words[1:])
+        command = [sys.executable, "-m", words[0], *flags]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         summary = json.loads((folder / "summary.json").read_text())

@@ -66,6 +66,12 @@ class TrainConfig:
         "stable-diffusion-v1-5/stable-diffusion-v1-5", "model", "Diffusers pipeline: folder or hub id."
     )
     resolution: int = knob(0, "model", "Picture side in pixels; 0: the model's own.", min=0)
+    max_sequence_length: int = knob(
+        0, "model",
+        "Text tokens of a flow-matching model (T5's, or the chat model's), as its pipeline counts them; 0: the "
+        "pipeline's own number. Fewer are faster; later, sample with the same number.",
+        min=0,
+    )
     lora_rank: int = knob(16, "model", "Rank of the LoRA.", min=1)
     lora_alpha: float = knob(16.0, "model", "Alpha of the LoRA; its weight is alpha / rank.", above=0)
     lora_targets: list[str] = knob(

@@ -98,7 +98,7 @@ def export_lora(
         _WRITERS[format](lora, scratch, name, header(lora, license))
         library = "peft" if format == "peft" else "diffusers"
         relation = "finetune" if format == "fused" else "adapter"
-        usage = _usage(format, push_to_hub or name, lora.record.base_model, name, lora.denoiser)
+        usage = _usage(format, push_to_hub or name, lora, name)
         write_card(scratch, name, lora.record, license=license, usage=usage, library=library, relation=relation)
         os.replace(scratch, output)
     finally:
@@ -294,7 +294,7 @@ def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
 
     from rl.lora.adapter import add_lora, load_lora
 
-    pipeline = DiffusionPipeline.from_pretrained(lora.base_folder, dtype=torch.float32)
+    pipeline = DiffusionPipeline.from_pretrained(lora.base_folder, dtype=torch.float32, **_absent_parts(lora))
     record, denoiser = lora.record, getattr(pipeline, lora.denoiser)
     try:
         add_lora(denoiser, rank=record.rank, alpha=record.alpha, targets=record.targets, seed=0)
@@ -317,14 +317,26 @@ def _write_fused(lora: TrainedLora, folder: Path, name: str, metadata: dict[str,
 _WRITERS = {"diffusers": _write_diffusers, "peft": _write_peft, "kohya": _write_kohya, "fused": _write_fused}
 
 
-def _usage(format: str, place: str, base: str, name: str, denoiser: str) -> str:
-    start = f"from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained(\"{base}\")\n"
+def _absent_parts(lora: TrainedLora) -> dict[str, None]:
+    from diffusers import DiffusionPipeline
+
+    from rl.models.loading import absent_parts
+
+    found = lora.record.pipeline_class is not None
+    return absent_parts(DiffusionPipeline.load_config(lora.base_folder)) if found else {}
+
+
+def _usage(format: str, place: str, lora: TrainedLora, name: str) -> str:
+    base, denoiser = lora.record.base_model, lora.denoiser
+    absent = "".join(f", {part}=None" for part in _absent_parts(lora))
+    load = "from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained"
+    start = f'{load}("{base}"{absent})\n'
     code = {
         "diffusers": start + f'pipeline.load_lora_weights("{place}")',
         "peft": "from peft import PeftModel\n" + start
         + f'pipeline.{denoiser} = PeftModel.from_pretrained(pipeline.{denoiser}, "{place}")',
         "kohya": start + f'pipeline.load_lora_weights("{place}", weight_name="{name}.safetensors")',
-        "fused": f'from diffusers import DiffusionPipeline\n\npipeline = DiffusionPipeline.from_pretrained("{place}")',
+        "fused": f'{load}("{place}"{absent})',
     }[format]
     text = f"```python\n{code}\npipeline(\"a prompt\").images[0]\n```"
     if format == "kohya":

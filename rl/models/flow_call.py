@@ -29,13 +29,15 @@ class PipelineCall:
         pipeline: a diffusers text-to-image pipeline with a `transformer`.
         resolution: picture side in pixels; 0: the pipeline's own.
         negative_prompt: negative prompt for guidance.
+        max_sequence_length: text tokens; 0: the pipeline's own.
 
     Raises:
         ValueError: the pipeline lacks a parameter or method that is needed, or takes no negative prompt.
     """
 
-    def __init__(self, pipeline: Any, resolution: int, negative_prompt: str) -> None:
+    def __init__(self, pipeline: Any, resolution: int, negative_prompt: str, max_sequence_length: int = 0) -> None:
         self.pipeline, self.resolution, self.negative_prompt = pipeline, resolution, negative_prompt
+        self.max_sequence_length = max_sequence_length
         self.name = type(pipeline).__name__
         self.parameters = inspect.signature(type(pipeline).__call__).parameters
         needed = ("prompt", "num_inference_steps", "output_type", "generator", "height", "width")
@@ -46,6 +48,11 @@ class PipelineCall:
         if negative_prompt and "negative_prompt" not in self.parameters:
             raise ValueError(
                 f"negative_prompts: {self.name} takes no negative prompt, got {negative_prompt!r}. Leave it empty."
+            )
+        if max_sequence_length and "max_sequence_length" not in self.parameters:
+            raise ValueError(
+                f"max_sequence_length: expected 0 with {self.name}, which has no such argument, got "
+                f"{max_sequence_length}."
             )
         self.guidance_off = 1.0
         self.noise_place = 0  # of the latents among what `prepare_latents` returns
@@ -122,6 +129,8 @@ class PipelineCall:
             arguments["negative_prompt"] = [self.negative_prompt] * len(prompts)
         if self.resolution:
             arguments |= {"height": self.resolution, "width": self.resolution}
+        if self.max_sequence_length:
+            arguments["max_sequence_length"] = self.max_sequence_length
         if "use_resolution_binning" in self.parameters:
             arguments["use_resolution_binning"] = False
         return arguments

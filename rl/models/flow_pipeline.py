@@ -44,6 +44,7 @@ class FlowPolicy:
         window: shares of all steps, from and to; 0 is the noisiest.
         resolution: picture side in pixels; 0: the pipeline's own.
         negative_prompt: negative prompt for guidance.
+        max_sequence_length: text tokens; 0: the pipeline's own.
 
     Raises:
         ValueError: the pipeline does not fit; the message says what was seen.
@@ -65,6 +66,7 @@ class FlowPolicy:
         window: tuple[float, float] = (0.0, 1.0),
         resolution: int = 0,
         negative_prompt: str = "",
+        max_sequence_length: int = 0,
     ) -> None:
         self.pipeline = pipeline
         self.denoiser = self.trained = pipeline.transformer
@@ -72,7 +74,7 @@ class FlowPolicy:
             if isinstance(module, torch.nn.Module):
                 module.eval().requires_grad_(False)
         pipeline.scheduler = as_flow(pipeline.scheduler)
-        self.call = PipelineCall(pipeline, resolution, negative_prompt)
+        self.call = PipelineCall(pipeline, resolution, negative_prompt, max_sequence_length)
         self.facts: Facts = learn(self.call)
         sigmas, self._timesteps = self._schedule(num_steps)
         self.steps: list[FlowStep] = flow_steps(sigmas, sampler, noise_level, window)
@@ -104,7 +106,7 @@ class FlowPolicy:
             }  # fmt: skip
         return cls(
             pipeline, num_steps=config.sample_num_steps, resolution=config.resolution,
-            negative_prompt=config.negative_prompts, **stochastic,
+            negative_prompt=config.negative_prompts, max_sequence_length=config.max_sequence_length, **stochastic,
         )
 
     @property

@@ -47,7 +47,23 @@ def load_pipeline(model: str, dtype: torch.dtype) -> Any:
             )
     # No safety checker (SDXL has none): it replaces pictures by black ones, and their rewards would be wrong.
     checker = {"safety_checker": None, "requires_safety_checker": False} if name == DIFFUSION[0] else {}
-    return getattr(diffusers, name).from_pretrained(model, dtype=dtype, **checker)
+    return getattr(diffusers, name).from_pretrained(model, dtype=dtype, **checker, **absent_parts(index))
+
+
+def absent_parts(index: Mapping[str, Any]) -> dict[str, None]:
+    """Parts that a pipeline was saved without, as arguments that `from_pretrained` needs for them.
+
+    Args:
+        index: the content of its `model_index.json`.
+
+    Example:
+        >>> absent_parts({"_class_name": "StableDiffusion3Pipeline", "text_encoder_3": [None, None]})
+        {'text_encoder_3': None}
+    """
+    import diffusers
+
+    optional = getattr(diffusers, index["_class_name"])._optional_components  # these it leaves out by itself
+    return {name: None for name, kind in index.items() if kind in ([None, None], (None, None)) and name not in optional}
 
 
 def _why_not_flow(model: str, index: Mapping[str, Any], name: str) -> str:

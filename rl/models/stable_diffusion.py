@@ -31,7 +31,7 @@ class StableDiffusionPolicy:
 
     pipeline_classes = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0")
-    ignored_options = ("flow_sampler", "flow_noise_level")
+    ignored_options = ("flow_sampler", "flow_noise_level", "max_sequence_length")
 
     def __init__(
         self, pipeline: Any, *, num_steps: int, eta: float = 1.0, resolution: int = 0, negative_prompt: str = ""

@@ -57,6 +57,8 @@ RUNS = (
          "--rewards", "benchmarks.demo_gain.shuffled:shuffled_reward"),
     _run("demo_gain/gradient_signal", "--num-steps 3 --guidance 1.0 --pictures 32 --batch 16",
          "demo_gain/gradient_signal.csv"),
+    _run("flow_tinyworld/run", "--rule nft --name tiny --seeds 7 --", "flow_tinyworld/results.csv", *_DDPO,
+         "--eval_num_prompts", "4"),
     _run("hacking_alarm/run", "--name redness --seeds 0 --", "hacking_alarm/results.csv", *_DDPO, *_PANEL),
     _run("long_prompts/run", "--pairs 6", "long_prompts/results.csv"),
     _run("prompt_reading/run", "tests/data/propositions.csv", "prompt_reading/results.csv"),

@@ -1,4 +1,4 @@
-"""The packaged recipes of `make demo` and DDPO, made short: from the entry script to the run folder that they leave."""
+"""The packaged recipes, made short: from the entry script to the run folder that they leave."""
 
 import json
 
@@ -7,7 +7,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rl import ddpo_train, direct_train
+from rl import ddpo_train, direct_train, nft_train
+from rl.packaged import packaged_recipe
 
 SHORT = (
     "--num_epochs 2 --sample_batch_size 8 --sample_num_batches_per_epoch 1 --train_gradient_accumulation_steps 1 "
@@ -58,3 +59,14 @@ def test_the_same_seed_gives_the_same_run(rule, run, tmp_path):
     first, second = (load_file(folder / "pytorch_lora_weights.safetensors") for folder in (run, tmp_path / "again"))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize(("name", "entry"), [("flow_ddpo", ddpo_train.main), ("flow_nft", nft_train.main)])
+def test_the_flow_matching_recipes_train_the_transformer(name, entry, tmp_path):
+    folder = tmp_path / "run"
+    entry(["--config", str(packaged_recipe(f"{name}.yaml")), "--output_dir", str(folder), *RULES["ddpo"][1]])
+    with safe_open(folder / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        keys = list(file.keys())
+    assert keys and all(key.startswith("transformer.") for key in keys)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["n_prompts"] == 8 and summary["epochs"] == 2

@@ -15,6 +15,7 @@ from reward import HyperAlignReward
 from tinyworld import weights_path
 from tinyworld.data import sample_pairs
 from tinyworld.models.dual_encoder import tokenize
+from tinyworld.models.flow import load_flow_pipeline, measure_flow_samples
 from tinyworld.models.hyperalign_head import measure_reward, rated_pairs
 from tinyworld.models.stable_diffusion import measure_autoencoder, measure_samples, save_pipeline, to_hub_layout
 from tinyworld.scenes import heldout_prompts
@@ -35,7 +36,7 @@ def reward():
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="Expected one of stable-diffusion, open-clip, hyperalign, llava"):
+    with pytest.raises(ValueError, match="Expected one of stable-diffusion, open-clip, hyperalign, llava, flow"):
         weights_path("../secrets")
 
 
@@ -49,11 +50,12 @@ def test_weights_are_small_safetensors_with_provenance():
 
 @pytest.mark.parametrize(("file", "tower", "level"), [
     ("stable-diffusion/text_encoder", "", "text_model."), ("llava", "vision_tower.", "vision_model."),
+    ("flow/text_encoder", "", "text_model."), ("flow/text_encoder_2", "", "text_model."),
 ])  # fmt: skip
 def test_towers_are_named_as_on_the_hub(file, tower, level):
     """What newer transformers save of a model built from its config, older ones load as noise, with a warning."""
     with safe_open(WEIGHTS / file / "model.safetensors", framework="pt") as stored:
-        names = [key for key in stored.keys() if key.startswith(tower)]  # noqa: SIM118
+        names = [key for key in stored.keys() if key.startswith(tower) and key != "text_projection.weight"]
     assert names and all(name.startswith(tower + level) for name in names)
 
 
@@ -82,6 +84,22 @@ def test_samples_of_held_out_prompts_show_what_the_prompts_say(pipeline):
     score = measure_samples(pipeline, heldout_prompts()[:128], 1.5)
     print(f"oracle on held-out prompts at guidance 1.5: {score:.3f}")
     assert score > 0.4  # pictures of other prompts score below 0.25, see test_oracle.py
+
+
+def test_samples_of_the_flow_matching_model_show_what_held_out_prompts_say():
+    score = measure_flow_samples(load_flow_pipeline(weights_path("flow")), heldout_prompts()[:128], 2.0)
+    print(f"flow: oracle on held-out prompts at guidance 2: {score:.3f}")
+    assert score > 0.7
+
+
+def test_the_flow_matching_model_is_small_and_has_the_autoencoder_of_the_other(pipeline):
+    folder = weights_path("flow")
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 6e6
+    flow = load_flow_pipeline(folder)
+    assert flow.transformer.dtype == flow.text_encoder.dtype == flow.text_encoder_2.dtype == torch.float32
+    assert flow.vae.config.shift_factor == 0.0
+    theirs = pipeline.vae.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in flow.vae.state_dict().items())
 
 
 def test_the_pipeline_loads_and_draws_without_any_argument():

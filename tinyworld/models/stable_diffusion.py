@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -177,16 +177,23 @@ def train_denoiser(pipeline: StableDiffusionPipeline, work_dir: Path, steps: int
 
 
 @torch.no_grad()
-def measure_samples(pipeline: StableDiffusionPipeline, prompts: list[str], guidance: float, steps: int = 10) -> float:
-    """Mean oracle score of one sample per prompt, with the sampler that fine-tuning uses (DDIM, eta 1)."""
+def measure_samples(
+    pipeline: DiffusionPipeline, prompts: list[str], guidance: float, steps: int = 10, **options
+) -> float:
+    """Mean oracle score of one sample per prompt.
+
+    Args:
+        options: further arguments of the pipeline; none: the sampler that fine-tuning uses (DDIM, eta 1).
+    """
+    options = options or {"eta": 1.0}
     pipeline.set_progress_bar_config(disable=True)
     scores = []
     for start in range(0, len(prompts), 128):
         part = prompts[start : start + 128]
         generator = [torch.Generator().manual_seed(start + index) for index in range(len(part))]
         pictures = pipeline(
-            part, num_inference_steps=steps, guidance_scale=guidance, eta=1.0, generator=generator, output_type="pt",
-        ).images  # fmt: skip
+            part, num_inference_steps=steps, guidance_scale=guidance, generator=generator, output_type="pt", **options
+        ).images
         scores.append(oracle_reward(pictures, part)[0])
     return torch.cat(scores).mean().item()
 
@@ -205,15 +212,16 @@ def build_pipeline(vae: AutoencoderKL, unet: UNet2DConditionModel, text_encoder:
     )
 
 
-def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+def save_pipeline(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Writes the pipeline as a folder. The weights are fp16 and load as float32 by default."""
     pipeline.to(torch.float16).save_pretrained(folder)
-    to_hub_layout(folder / "text_encoder" / "model.safetensors", "", "text_model.")
-    # transformers takes the dtype from the config. Without this the text encoder would load as fp16, unlike the UNet.
-    edit_json(folder / "text_encoder" / "config.json", {"dtype": "float32"})
+    for encoder in folder.glob("text_encoder*"):
+        to_hub_layout(encoder / "model.safetensors", "", "text_model.")
+        # transformers takes the dtype from the config. Without this the encoder would load as fp16, unlike the rest.
+        edit_json(encoder / "config.json", {"dtype": "float32"})
     # diffusers saves the path that a model was loaded from. Remove this path of the training machine.
-    for path in ("model_index.json", "unet/config.json", "vae/config.json"):
-        edit_json(folder / path, {})
+    for path in (folder / "model_index.json", *folder.glob("*/config.json")):
+        edit_json(path, {})
 
 
 def edit_json(path: Path, changes: dict) -> None:
@@ -228,12 +236,14 @@ def edit_json(path: Path, changes: dict) -> None:
 def to_hub_layout(file: Path, tower: str, level: str) -> None:
     """Renames a CLIP tower's weights to TOWER + LEVEL + ..., the names used on the hub.
 
-    Some versions of transformers, for example 5.4, do not find weights under other names.
+    Some versions of transformers, for example 5.4, do not find weights under other names. If some weights have the name
+    of the hub, all have it: what lies beside the tower, a projection, stays where it is.
     """
     with safe_open(file, framework="pt") as stored:
         tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
         metadata = stored.metadata()
-    for key in [key for key in tensors if key.startswith(tower) and not key.startswith(tower + level)]:
+    named = any(key.startswith(tower + level) for key in tensors)
+    for key in [key for key in tensors if key.startswith(tower) and not named]:
         tensors[tower + level + key.removeprefix(tower)] = tensors.pop(key)
     partial = file.with_suffix(".partial")
     save_file(tensors, partial, metadata)

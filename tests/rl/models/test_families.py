@@ -25,12 +25,12 @@ def test_a_pipeline_that_no_family_knows_is_refused():
         policy_for(object(), DDPOConfig())
 
 
-@pytest.mark.parametrize("options", [{"flow_sampler": "cps", "flow_noise_level": 0.3}, {}])
+@pytest.mark.parametrize("options", [{"flow_sampler": "cps", "max_sequence_length": 9}, {}])
 def test_options_of_another_familys_sampler_are_announced(tiny_pipeline, recwarn, options):
     policy_for(tiny_pipeline, DDPOConfig(sample_num_steps=3, sample_eta=0.5, **options))
     said = [str(one.message) for one in recwarn if "ignored: " in str(one.message)]
     assert [message.partition("ignored: ")[2] for message in said] == (
-        ["flow_sampler=cps, flow_noise_level=0.3. Leave these options out."] if options else []
+        ["max_sequence_length=9, flow_sampler=cps. Leave these options out."] if options else []
     )
 
 

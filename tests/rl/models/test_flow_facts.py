@@ -161,6 +161,8 @@ def test_what_a_call_needs():
         PipelineCall(pipeline, 0, "")
     with pytest.raises(ValueError, match="negative_prompts: ToyPipeline takes no negative prompt, got 'dull'"):
         PipelineCall(toy(), 0, "dull")
+    with pytest.raises(ValueError, match="max_sequence_length: expected 0 with ToyPipeline, .* got 9"):
+        PipelineCall(toy(), 0, "", 9)
     pipeline = toy()
     pipeline.__class__ = type("NoLatents", (ToyPipeline,), {"prepare_latents": property()})
     with pytest.raises(ValueError, match="lacks a method prepare_latents"):

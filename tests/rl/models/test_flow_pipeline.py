@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from rl.config.forward_config import NFTConfig
 from rl.lora.adapter import add_lora, load_lora, save_lora
 from rl.models.flow_pipeline import FlowPolicy
 from rl.sampling.step import log_prob
@@ -25,9 +26,9 @@ def policy_of(built, **options):
     return FlowPolicy(copy.deepcopy(pipeline), **{"num_steps": 3, "resolution": RESOLUTIONS[name]} | options)
 
 
-def own_call(name, pipeline, guidance):
+def own_call(name, pipeline, guidance, **options):
     """The pipeline as a user calls it: latents of every step in the scheduler's form, the first one, and pictures."""
-    kept, first, options = [], [], {}
+    kept, first = [], []
 
     def keep(pipeline, index, timestep, given):
         kept.append(given["latents"])
@@ -68,6 +69,24 @@ def test_a_rollout_is_the_pipelines_own_picture(built, guidance, monkeypatch):
     torch.testing.assert_close(trajectory.latents[-1], last, rtol=0, atol=1e-5)
     torch.testing.assert_close(policy.decode(trajectory.latents[-1]), images, rtol=0, atol=1e-5)
     assert images.std() > 1e-2, "a picture of one colour would show nothing"
+
+
+@pytest.mark.parametrize("guidance", [0.0, 3.5], ids=["alone", "guided"])
+def test_text_tokens_are_as_many_as_the_config_says(tmp_path, monkeypatch, guidance):
+    policy = FlowPolicy.from_config(
+        build("sd3", tmp_path),
+        NFTConfig(sample_num_steps=3, max_sequence_length=5, resolution=RESOLUTIONS["sd3"], negative_prompts="dull"),
+    )
+    fewer, more = (
+        own_call("sd3", copy.deepcopy(policy.pipeline), guidance, **options)[:2]
+        for options in ({"max_sequence_length": 5}, {})
+    )
+    drawn = policy._noise(SEEDS)
+    drawn[0] = fewer[0]
+    monkeypatch.setattr(policy, "_noise", lambda seeds: drawn)
+    last = policy.rollout(PROMPTS, SEEDS, guidance, log_probs=False).latents[-1]
+    torch.testing.assert_close(last, fewer[1], rtol=0, atol=1e-5)
+    assert torch.equal(fewer[0], more[0]) and (fewer[1] - more[1]).abs().max() > 1e-3
 
 
 def with_lora(policy):

@@ -3,7 +3,8 @@ import json
 import pytest
 import torch
 
-from rl.models.loading import load_pipeline
+from rl.models.loading import absent_parts, load_pipeline
+from tests.rl.models.flow_pipelines import sd3
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,16 @@ def test_a_flow_matching_class_is_let_through(tmp_path, monkeypatch, name, sched
     monkeypatch.setattr(getattr(diffusers, name), "from_pretrained", lambda model, dtype: (model, dtype))
     folder = index_of(tmp_path, name, scheduler, **config)
     assert load_pipeline(folder, torch.bfloat16) == (folder, torch.bfloat16)
+
+
+def test_a_part_that_was_left_out_stays_out(tmp_path):
+    """Stable Diffusion 3 without T5, which diffusers loads only if it is told so."""
+    pipeline = sd3(tmp_path)
+    pipeline.register_modules(text_encoder_3=None, tokenizer_3=None)
+    pipeline.save_pretrained(tmp_path / "without")
+    index = json.loads((tmp_path / "without" / "model_index.json").read_text())
+    assert absent_parts(index) == {"text_encoder_3": None, "tokenizer_3": None}
+    assert load_pipeline(str(tmp_path / "without"), torch.float32).text_encoder_3 is None
 
 
 def test_no_such_model(tmp_path):

@@ -1,4 +1,4 @@
-"""Does the demo's recipe raise the oracle's held-out score? One row of results.csv per run.
+"""Does DDPO's recipe raise the oracle's held-out score? One row of results.csv per run.
 
 python benchmarks/demo_gain/run.py --name demo --seeds 0 1 2 3 4 5
 python benchmarks/demo_gain/run.py --name shuffled --seeds 0 -- --rewards benchmarks.demo_gain.shuffled:shuffled_reward

@@ -1,4 +1,4 @@
-"""The control: the demo's rewards, shuffled within the batch. Nothing can be learned from them."""
+"""The control: the recipe's rewards, shuffled within the batch. Nothing can be learned from them."""
 
 from functools import lru_cache
 

@@ -110,7 +110,7 @@ def gradient_of(
     advantages, _ = compute_advantages(rewards, GROUP, "group", update.config.train_adv_clip_max)
     units, total = update.units(rewards), torch.zeros(())
     for part in units.split(max(1, PASS // units.shape[1])):
-        rows = update._noised(part, batch, 0, trajectory.latents[-1], prompts, advantages)
+        rows = update._noised(part, batch, 0, trajectory.latents, prompts, advantages)
         loss, _ = update.loss(rows)
         parts = torch.autograd.grad(loss * len(part) / len(units), lora, allow_unused=True)
         total = total + torch.cat([gradient.flatten() for gradient in parts if gradient is not None])

@@ -3,7 +3,7 @@
 python benchmarks/hacking_alarm/run.py --name redness --seeds 0 1 2 3 4
 python benchmarks/hacking_alarm/run.py --name demo --seeds 0 1 2 3 4
 
-Both use the demo's recipe with an evaluation every few epochs. `redness` has a reward that ignores the prompt, and
+Both use DDPO's packaged recipe with an evaluation every few epochs. `redness` has a reward that ignores the prompt, and
 fewer epochs. Flags after ``--`` are passed to rl/ddpo_train.py. A run is skipped if its row exists.
 """
 

@@ -52,7 +52,7 @@ CASES = {
 }  # fmt: skip
 # Earlier names of columns of metrics.csv.
 RENAMED = {"unet_evaluations": "denoiser_evaluations"}
-# Short runs of the demo's own recipes, with HyperAlign as the reward.
+# Short runs of the packaged recipes, with HyperAlign as the reward.
 RECIPES = {"demo-ddpo": "ddpo_train.py", "demo-direct": "direct_train.py"}
 
 

@@ -27,6 +27,12 @@ class ForwardConfig(TrainConfig):
         "Noise levels for training, stratified for each picture: those of the sampler's steps, uniform over all, or "
         "logit-normal around the middle.",
     )
+    visited_share: float = knob(
+        0.0, "forward process",
+        "Share of the pictures that are trained on at the states that the sampler visited, at its own noise levels, "
+        "instead of with new noise. In few steps the two differ. Needs every process's states in memory.",
+        min=0, max=1,
+    )
     noise_levels_per_picture: int = knob(2, "forward process", "Noise levels per picture and pass.", min=1)
     train_adv_clip_max: float = knob(5.0, "forward process", "Advantages are clipped to +- this.", above=0)
     advantage_normalization: Literal["auto", "group", "group_mean", "global"] = knob(

@@ -78,7 +78,7 @@ class ForwardUpdate(ABC):
             experience.rewards.cpu(), config.sample_group_size, config.advantage_normalization,
             config.train_adv_clip_max,
         )
-        clean = self._everybodys(experience)
+        states = self._everybodys(experience)
         units = self.units(experience.rewards.cpu())
         per_step = config.train_batch_size * config.train_gradient_accumulation_steps * world
         records, norms = [], []
@@ -89,7 +89,7 @@ class ForwardUpdate(ABC):
                 own = units[chosen.chunk(world)[self.accelerator.process_index]]
                 batches = own.split(config.train_batch_size)
                 for number, batch in enumerate(batches):
-                    rows = self._noised(batch, epoch, inner, clean, experience.prompts, advantages)
+                    rows = self._noised(batch, epoch, inner, states, experience.prompts, advantages)
                     last = number + 1 == len(batches)
                     # Gradients are summed over the batches and need to be exchanged once.
                     with contextlib.nullcontext() if last else self.accelerator.no_sync(self.policy.trained):
@@ -149,50 +149,69 @@ class ForwardUpdate(ABC):
         return self.policy.predict_clean(rows.levels, rows.noised, rows.conditioning, guidance, denoiser)
 
     def _everybodys(self, experience: Experience) -> torch.Tensor:
-        """Final latents (N,...) of the pictures of all processes, in the order of the experience's prompts."""
-        own = experience.trajectory.latents[-1]
+        """States (S,N,...) of the pictures of all processes, the final ones last, in the order of the prompts.
+
+        S is 1, or with `visited_share` all of the sampler's.
+        """
+        own = experience.trajectory.latents
+        if not self.config.visited_share:
+            own = own[-1:]
         if self.accelerator.num_processes == 1:
             return own
-        rows = self.accelerator.gather(own.contiguous())
+        rows = self.accelerator.gather(own.transpose(0, 1).contiguous())
         places = self.accelerator.gather(experience.positions.to(own.device))
-        clean = torch.empty_like(rows)
-        clean[places] = rows
-        return clean
+        states = torch.empty_like(rows)
+        states[places] = rows
+        return states.transpose(0, 1)
 
     def _noised(
-        self, units: torch.Tensor, epoch: int, inner: int, clean: torch.Tensor, prompts: Sequence[str],
+        self, units: torch.Tensor, epoch: int, inner: int, states: torch.Tensor, prompts: Sequence[str],
         advantages: torch.Tensor,
     ) -> NoisedPictures:
-        """Add noise to pictures (B, members) at K levels each: B * K rows of the first members, then of the second."""
-        config = self.config
-        draws = [self._draw(int(unit[0]), epoch, inner, clean.shape[1:]) for unit in units]
-        levels = torch.cat([levels for levels, _ in draws] * self.members).to(clean.device)
-        noise = torch.cat([noise for _, noise in draws] * self.members).to(clean.device)
+        """Pictures (B, members) at K noise levels each: B * K rows of the first members, then of the second.
+
+        states: (S,N,...), see `_everybodys`.
+        """
+        config, device = self.config, states.device
+        draws = [self._draw(int(unit[0]), epoch, inner, states.shape[2:]) for unit in units]
+        levels, noise, steps = (torch.cat([*part] * self.members) for part in zip(*draws, strict=True))
+        levels, noise = levels.to(device), noise.to(device)
         places = units.T.flatten().repeat_interleave(config.noise_levels_per_picture)
-        pictures = clean[places.to(clean.device)]
+        pictures = states[-1, places.to(device)]
+        noised = self.policy.add_noise(pictures, noise, levels)
+        visited = steps >= 0
+        noised[visited.to(device)] = states[steps[visited].to(device), places[visited].to(device)]
         return NoisedPictures(
             clean=pictures,
-            noised=self.policy.add_noise(pictures, noise, levels),
+            noised=noised,
             levels=levels,
             scale=self.policy.noise_scale(levels, pictures),
-            advantages=advantages[places].to(clean.device),
+            advantages=advantages[places].to(device),
             conditioning=self.policy.conditioning(
                 [prompts[i] for i in places.tolist()], config.train_guidance_scale
             ),
         )
 
-    def _draw(self, picture: int, epoch: int, inner: int, shape: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """K noise levels and noises of a picture. They depend on the seed and its index, not on the processes."""
+    def _draw(
+        self, picture: int, epoch: int, inner: int, shape: Sequence[int]
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """K noise levels and noises of a picture, and the sampler's steps whose state is used instead; -1: none.
+
+        They depend on the seed and the picture's index, not on the processes.
+        """
         config, count = self.config, self.config.noise_levels_per_picture
         seeds = [sample_seed(config.seed, _NOISE, epoch, inner, picture, k) for k in range(count)]
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
         shares = stratified(np.random.default_rng(seeds[0]), count)
-        if config.noise_levels == "sampler":
-            steps = self.policy.steps
-            return torch.tensor([steps[math.floor(share * len(steps))].level for share in shares]), noise
+        is_visited = np.random.default_rng([seeds[0], _NOISE]).random() < config.visited_share
+        steps = torch.full((count,), -1)
+        if is_visited or config.noise_levels == "sampler":
+            places = [math.floor(share * len(self.policy.steps)) for share in shares]
+            levels = torch.tensor([self.policy.steps[place].level for place in places])
+            return levels, noise, torch.tensor(places) if is_visited else steps
         if config.noise_levels == "logit_normal":
             shares = [1 / (1 + math.exp(-NormalDist().inv_cdf(min(max(share, 1e-6), 1 - 1e-6)))) for share in shares]
-        return self.policy.level_at(torch.tensor(shares)), noise
+        return self.policy.level_at(torch.tensor(shares)), noise, steps
 
 
 def stratified(random: np.random.Generator, count: int) -> list[float]:

@@ -72,7 +72,7 @@ def test_a_checkpoint_without_the_old_lora_is_refused(tiny_pipeline_folder, tmp_
 def test_two_processes_equal_one(rule, tiny_pipeline_folder, tmp_path):
     settings = {
         "sample_group_size": 8, "sample_eta": 0.0, "train_kl_weight": 0.1, "old_decay_rate": 0.5,
-        "noise_levels_per_picture": 3,
+        "noise_levels_per_picture": 3, "visited_share": 0.5,
     }  # fmt: skip
     runs = {}
     for processes in (1, 2):

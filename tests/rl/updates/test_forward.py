@@ -80,7 +80,7 @@ def test_better_pictures_become_likelier(tiny_pipeline, rule):
     experience = make_experience(update, REWARDS)
     advantages = compute_advantages(torch.tensor(REWARDS), 4, "group", 5.0)[0]
     units = torch.arange(8)[:, None].repeat(1, update.members)
-    rows = update._noised(units, 0, 0, experience.trajectory.latents[-1], PROMPTS, advantages)
+    rows = update._noised(units, 0, 0, experience.trajectory.latents, PROMPTS, advantages)
 
     def weighted_error():
         with torch.no_grad():
@@ -117,10 +117,38 @@ def test_noise_is_each_pictures_own_and_new_each_epoch(tiny_pipeline):
     assert flat.shape[0] == 48 and torch.cdist(flat, flat).add(torch.eye(48) * 99).min() > 1.0
     assert flat.std().item() == pytest.approx(1, abs=0.05)
     # whichever batch a picture is in, its noise is the same
-    alone = update._noised(torch.tensor([[5]]), 0, 0, experience.trajectory.latents[-1], PROMPTS, torch.zeros(8))
+    alone = update._noised(torch.tensor([[5]]), 0, 0, experience.trajectory.latents, PROMPTS, torch.zeros(8))
     place = [i for i, row in enumerate(rows["noised"][0].clean) if torch.equal(row, alone.clean[0])]
     assert torch.equal(rows["noised"][0].noised[place], alone.noised)
     assert torch.equal(rows["noised"][0].levels[place], alone.levels)
+
+
+def test_visited_states_are_the_pictures_own_at_the_samplers_levels(tiny_pipeline, rule):
+    update = make_update(tiny_pipeline, rule, visited_share=1.0, noise_levels_per_picture=4)
+    latents = make_experience(update, REWARDS).trajectory.latents
+    units = torch.arange(8).view(-1, update.members)
+    rows = update._noised(units, 0, 0, latents, PROMPTS, torch.zeros(8))
+    levels = [step.level for step in update.policy.steps]
+    places = units.T.flatten().repeat_interleave(4)
+    assert {levels.index(level) for level in rows.levels.tolist()} == {0, 1, 2, 3}
+    for place, level, noised, clean in zip(places, rows.levels.tolist(), rows.noised, rows.clean, strict=True):
+        assert torch.equal(noised, latents[levels.index(level), place])
+        assert torch.equal(clean, latents[-1, place])
+
+
+@pytest.mark.parametrize("kind", ["uniform", "logit_normal", "sampler"])
+def test_a_share_of_the_pictures_is_visited_and_the_others_stay_as_they_were(tiny_pipeline, kind):
+    update = make_update(tiny_pipeline, noise_levels=kind)
+    without = [update._draw(picture, 0, 0, (1,)) for picture in range(400)]
+    update.config.visited_share = 0.5
+    share = [update._draw(picture, 0, 0, (1,)) for picture in range(400)]
+    visited = [bool((steps >= 0).all()) for _, _, steps in share]
+    assert 160 < sum(visited) < 240 and all((steps < 0).all() for _, _, steps in without)
+    for found, old, is_visited in zip(share, without, visited, strict=True):
+        assert is_visited or all(torch.equal(a, b) for a, b in zip(found, old, strict=True))
+    # other pictures in another pass
+    again = [bool((update._draw(picture, 0, 1, (1,))[2] >= 0).all()) for picture in range(400)]
+    assert again != visited
 
 
 def test_noise_levels_are_stratified(tiny_pipeline):
@@ -143,9 +171,9 @@ def test_noise_levels_are_stratified(tiny_pipeline):
 def test_dpo_pairs_are_best_and_worst_at_the_same_noise(tiny_pipeline):
     update = make_update(tiny_pipeline, "dpo", noise_levels_per_picture=2)
     assert update.units(torch.tensor(REWARDS)).tolist() == [[1, 0], [6, 5]]
-    clean = make_experience(update, REWARDS).trajectory.latents[-1]
+    clean = make_experience(update, REWARDS).trajectory.latents
     rows = update._noised(torch.tensor([[1, 0], [6, 5]]), 0, 0, clean, PROMPTS, torch.tensor(REWARDS))
-    assert torch.equal(rows.clean, clean[[1, 1, 6, 6, 0, 0, 5, 5]])
+    assert torch.equal(rows.clean, clean[-1, [1, 1, 6, 6, 0, 0, 5, 5]])
     assert torch.equal(rows.levels[:4], rows.levels[4:])
     noise = (rows.noised - (1 - rows.scale**2).sqrt() * rows.clean) / rows.scale
     torch.testing.assert_close(noise[:4], noise[4:], rtol=1e-3, atol=1e-3)
@@ -237,7 +265,7 @@ def test_the_kl_penalty_holds_the_model_to_its_base(tiny_pipeline, rule):
             metrics = update.step(epoch, make_experience(update, REWARDS))
         assert ("kl_to_base" in metrics) == bool(weight)
         units, clean = torch.arange(8)[:, None].repeat(1, update.members), make_experience(update, REWARDS)
-        rows = update._noised(units, 0, 0, clean.trajectory.latents[-1], PROMPTS, torch.zeros(8))
+        rows = update._noised(units, 0, 0, clean.trajectory.latents, PROMPTS, torch.zeros(8))
         with torch.no_grad():
             drift[weight] = (update.predict_new(rows) - update.predict_base(rows)).square().mean().item()
     assert 0 < drift[100.0] < 0.5 * drift[0.0]

@@ -1,7 +1,7 @@
 """Do the flow-matching recipes raise the oracle's held-out score? One row of results.csv per run, and README's table.
 
 python benchmarks/flow_tinyworld/run.py --rule nft --seeds 0 1 2 3 4
-python benchmarks/flow_tinyworld/run.py --rule ddpo --seeds 0
+python benchmarks/flow_tinyworld/run.py --rule ddpo --seeds 0 1 2 3 4
 
 The recipes are tinyworld/flow_nft.yaml and tinyworld/flow_ddpo.yaml. Flags after ``--`` are passed to the trainer; give
 such runs a name of their own. A run is skipped if its row exists.

@@ -13,7 +13,8 @@ PACKAGES = ("reward", "rl", "attention_refine", "tinyworld", "benchmarks")
 # Started by our own programs alone, with words that they agreed on.
 WITHOUT_PARSER = (
     "benchmarks/ddpo_vs_trl/our_side.py", "benchmarks/ddpo_vs_trl/train_run.py", "benchmarks/demo_gain/before_after.py",
-    "benchmarks/direct/chart.py", "benchmarks/direct_vs_trl/same_work.py", "benchmarks/side_worker.py",
+    "benchmarks/direct/chart.py", "benchmarks/direct_vs_trl/same_work.py", "benchmarks/forward/chart.py",
+    "benchmarks/side_worker.py",
 )  # fmt: skip
 
 

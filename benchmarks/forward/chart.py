@@ -1,4 +1,4 @@
-"""Draw curves.csv: held-out oracle against pictures scored, denoiser evaluations and seconds, for every update rule.
+"""Draw curves.csv, and DDPO's runs of ../direct/curves.csv: held-out oracle against pictures and UNet evaluations.
 
 python -m benchmarks.forward.chart
 """
@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter  # noqa: E402
 
 from benchmarks.direct.chart import band  # noqa: E402
+from benchmarks.direct.run import CURVES as DDPO_CURVES  # noqa: E402
 from benchmarks.forward.run import CURVES, SETTINGS  # noqa: E402
 from benchmarks.results_file import read_rows  # noqa: E402
 
@@ -20,7 +21,6 @@ PICTURE = Path(__file__).resolve().parents[2] / "docs" / "images" / "forward-pro
 COLOURS = {"ddpo": "#222222", "nft": "#2f6fd0", "matching": "#2f9e62", "dpo": "#8a4fbf", "direct": "#c8372d"}
 AXES = (
     ("reward_queries", "pictures scored (log)"), ("denoiser_evaluations", "UNet evaluations, forward (log)"),
-    ("train_seconds", "seconds of training, one thread (log)"),
 )  # fmt: skip
 
 
@@ -29,9 +29,12 @@ def main() -> None:
     curves: dict[str, dict[str, dict[str, list[dict]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in read_rows(CURVES):
         curves[row["setting"]][row["rule"]][row["seed"]].append(row)
+    for row in read_rows(DDPO_CURVES):
+        if (row["name"], row["method"]) == ("default", "ddpo"):
+            curves["few"]["ddpo"][row["seed"]].append(row)
     settings = [setting for setting in SETTINGS if setting in curves]
     figure, axes = plt.subplots(
-        len(settings), len(AXES), figsize=(13, 4.1 * len(settings)), constrained_layout=True, squeeze=False
+        len(settings), len(AXES), figsize=(10.5, 4.3 * len(settings)), constrained_layout=True, squeeze=False
     )
     for line, setting in zip(axes, settings, strict=True):
         for axis, (column, title) in zip(line, AXES, strict=True):
@@ -47,7 +50,7 @@ def main() -> None:
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.25)
             axis.spines[["top", "right"]].set_visible(False)
-        line[0].set_ylabel(f"held-out oracle, {SETTINGS[setting].steps} steps")
+        line[0].set_ylabel(f"held-out oracle, {SETTINGS[setting].steps} steps, guidance 1")
         line[0].legend(frameon=False, fontsize=9, loc="lower right")
     figure.suptitle("Update rules in the tiny world: mean over seeds, lowest to highest", fontsize=11)
     PICTURE.parent.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ def rules_table(rows: Rows) -> str:
         "gain, 95 % interval | held-out reward |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (setting, rule, seed), points in runs(rows).items():
+    for (setting, rule, seed), points in sorted(runs(rows).items()):
         first, last = points[0], points[-1]
         base, best = (f"{float(row['best_oracle']):.3f} ({float(row['best_guidance']):g})" for row in (first, last))
         gain = f"{float(last['gain']):+.3f} [{float(last['gain_low']):+.3f}, {float(last['gain_high']):+.3f}]"

@@ -91,7 +91,7 @@ def test_the_packaged_recipe_lifts_the_reward_on_held_out_prompts(rule, tmp_path
     """A few epochs of the tiny world, the recipe's own settings; the oracle is what the benchmark looks at."""
     monkeypatch.chdir(tmp_path)
     SCRIPTS[rule].main([
-        "--output_dir", "run", "--num_epochs", "4", "--sample_num_batches_per_epoch", "1", "--log_with", "none",
+        "--output_dir", "run", "--num_epochs", "8", "--sample_num_batches_per_epoch", "1", "--log_with", "none",
         "--eval_num_prompts", "64", "--eval_guidance_scales", "1.0", "--ema_decay", "0",
     ])  # fmt: skip
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

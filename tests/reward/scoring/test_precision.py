@@ -33,7 +33,7 @@ def test_int8_needs_no_fixed_batch_and_no_other_pictures(reward, images):
     set_precision(reward, "int8")
     whole = reward(images, PROMPTS)
     alone = torch.cat([reward(images[i : i + 1], PROMPTS[i : i + 1]) for i in range(9)])
-    # float32 parts round differently by batch and threads; a picture that scaled its neighbours would differ by 1e-2
+    # the float32 parts round by batch and threads
     assert torch.allclose(whole, alone, atol=1e-4)
 
 

@@ -123,8 +123,6 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._next_batch():
             self._do(batch)
-            with self._changed:
-                self.waiting -= sum(len(job.pictures) for job in batch)
 
     def _next_batch(self) -> list[_Job]:
         """The oldest job and those that fit beside it; nothing once the batcher is closed and the queue empty."""
@@ -161,9 +159,12 @@ class Batcher:
                     self._do([job])
                 return
             answers = [error]
+        count = sum(len(job.pictures) for job in batch)
+        with self._changed:
+            # before the answers: who has one and asks again must not be told that the queue is full of it
+            self.waiting -= count
         # once a batch: each call wakes the other thread
         batch[0].answer.get_loop().call_soon_threadsafe(_give, [job.answer for job in batch], answers)
-        count = sum(len(job.pictures) for job in batch)
         self._seconds += 0.1 * ((time.monotonic() - started) / count - self._seconds)
 
     def _answers(self, batch: list[_Job]) -> list[Any]:

@@ -319,7 +319,7 @@ def _told(found: Evaluation, last: str | None = None) -> Evaluation:
     twins = {_twin(name, last) if last else name: name for name in CONTROLS}
     for gap in found.gaps:
         if gap.versus in twins and (words := in_words(twins[gap.versus], gap.srcc, gap.low, gap.high)):
-            found.notes.append(words)
+            found.notes.append(f"{gap.row}: {words}")
     return found
 
 

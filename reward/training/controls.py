@@ -1,5 +1,6 @@
 """Control models ("twins") that cannot judge alignment. A model shows alignment only by what it reaches beyond them."""
 
+import math
 from pathlib import Path
 
 import torch
@@ -148,7 +149,7 @@ def in_words(control: str, gap: float, low: float | None = None, high: float | N
         shown, is_better = f"SRCC {gap:+.3f}", gap > 0
     else:
         shown, is_better = f"SRCC {gap:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}", low > 0
-    if is_better:
+    if is_better or math.isnan(gap):  # an undefined SRCC is shown as such
         return None
     return f"On unseen prompts this score is no better than {MEANINGS[control]} ({shown})"
 

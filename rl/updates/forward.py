@@ -1,7 +1,7 @@
 """The common part of the forward-process rules: sample with the old LoRA, then train on final pictures with new noise.
 
-They need neither log-probs nor the trajectory, so the rollout may use any sampler and guidance. Each rule is a subclass
-with its own `loss`: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
+They need no log-probs, and the states that the sampler visited only with `visited_share`, so the rollout may use any
+sampler and guidance. Each rule is a subclass with its own `loss`: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """The common part of the forward-process rules: sample with the old LoRA, then train on final pictures with new noise.
 
 They need no log-probs, and the states that the sampler visited only with `visited_share`, so the rollout may use any
-sampler and guidance. Each rule is a subclass with its own `loss`: `rl.updates.nft`, `rl.updates.matching`, `rl.updates.dpo`.
+sampler and guidance. Each rule is a subclass with its own `loss`: `rl.updates.nft`, `rl.updates.matching`,
+`rl.updates.dpo`.
 """
 
 import contextlib

@@ -105,7 +105,7 @@ def write_flow_provenance(notes: dict, path: Path) -> None:
             ("guidance", "seen prompts", "held-out prompts"),
             [(g, f"{v['seen']:.3f}", f"{v['held_out']:.3f}") for g, v in notes["flow_samples"].items()],
         ),
-        "The number of zero rows in the place of T5's text (`max_sequence_length`) was drawn at random for every training",
+        "The number of zero rows in the place of T5's text (`max_sequence_length`) was drawn for every training",
         f"step, 1 to 256. With the pipeline's default, 256, held-out prompts have {rows['held_out']:.3f} at",
         f"guidance {rows['guidance']}.",
     ]
